@@ -1,0 +1,115 @@
+"""The command: parses, then hands over. Imports nothing heavy before a job starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import sys
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fcvideo import __version__
+from fcvideo.config import EmbedSettings, PrepareSettings, RunSettings, TrainSettings, resolve
+from fcvideo.errors import FcvideoError
+
+app = typer.Typer(
+    help="Learn expression and identity codes of faces, and apply them to large video collections.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+Job = Callable[[Any], dict[str, Any]]
+
+
+def job(name: str, kind: type[RunSettings], *, doc: str) -> Callable[[Job], Job]:
+    """Registers `run(settings) -> summary` as a command with a flag for every field of `kind`."""
+
+    def register(run: Job) -> Job:
+        def command(config: Path | None, **flags: Any) -> None:
+            summary = run(resolve(kind, flags, config))
+            print(json.dumps(summary))
+            raise typer.Exit(summary.get("exit_code", 0))
+
+        command.__signature__ = _signature(kind)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in _signature(kind).parameters.values()}
+        command.__doc__ = doc
+        app.command(name)(command)
+        return run
+
+    return register
+
+
+def _signature(kind: type[RunSettings]) -> inspect.Signature:
+    hints = typing.get_type_hints(kind)
+    inherited = {f.name for f in dataclasses.fields(RunSettings)}
+    fields = sorted(dataclasses.fields(kind), key=lambda f: f.name in inherited)
+    parameters = [_parameter(spec, hints[spec.name]) for spec in fields]
+    parameters.append(
+        inspect.Parameter(
+            "config",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[Path | None, typer.Option(help="A TOML file with any of these settings.")],
+        )
+    )
+    return inspect.Signature(parameters)
+
+
+def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
+    """The default stays None here, so that a flag not given can yield to the TOML file."""
+    help_text = spec.metadata["help"]
+    if typing.get_origin(hint) is tuple:
+        annotation: Any = Annotated[list[str] | None, typer.Argument(help=help_text, metavar="INPUT...")]
+    else:
+        shown = False if spec.default is None or isinstance(spec.default, bool) else str(spec.default)
+        optional = hint if type(None) in typing.get_args(hint) else hint | None
+        annotation = Annotated[optional, typer.Option(help=help_text, show_default=shown)]
+    return inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"fcvideo {__version__}")
+        raise typer.Exit()
+
+
+@job("embed", EmbedSettings, doc="Write the expression and identity codes of every face in every frame to Parquet.")
+def _embed(settings: EmbedSettings) -> dict[str, Any]:
+    from fcvideo.jobs.embed import embed
+
+    return embed(settings)
+
+
+@job("prepare", PrepareSettings, doc="Cut the faces of videos into clips to train on.")
+def _prepare(settings: PrepareSettings) -> dict[str, Any]:
+    from fcvideo.jobs.prepare import prepare
+
+    return prepare(settings)
+
+
+@job("train", TrainSettings, doc="Train FaceCycle on face clips, on every GPU of this machine or cluster.")
+def _train(settings: TrainSettings) -> dict[str, Any]:
+    from fcvideo.jobs.train import train
+
+    return train(settings)
+
+
+def main() -> None:
+    """Exit codes: 0 done, 1 failed, 2 usage, 3 done but some inputs failed, 130 interrupted."""
+    try:
+        app()
+    except FcvideoError as error:
+        print(f"fcvideo: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("fcvideo: interrupted; the same command goes on where this run stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,1 @@
+"""Faces on disk for training: Parquet of clips, pair sampling, augmentation."""

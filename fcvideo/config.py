@@ -1,0 +1,177 @@
+"""The settings of each job, declared once: flag, then TOML file, then the default written here.
+
+`fcvideo.cli` builds its flags from these fields; the text of `setting` is the flag's help.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from fcvideo.errors import SettingsError
+
+Progress = Literal["auto", "plain", "jsonl", "none"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Recipe = Literal["default", "paper", "released"]
+
+VIDEO_STATUSES = (
+    "ok",  # every frame decoded
+    "damaged",  # finished, but some frames could not be decoded
+    "not_media",  # no container that FFmpeg's whitelisted demuxers know
+    "no_video",  # a container without a video stream
+    "no_frames",  # a video stream that gives no picture
+    "refused",  # a playlist or another format that names other files
+    "crashed",  # killed its worker twice
+    "error",  # anything else; the message says what
+)
+ROW_STATUSES = ("ok", "no_face", "decode_error")
+
+DEFAULT_MODEL = "facecycle-64-small"
+
+
+def setting(default: Any, help: str, *, minimum: float | None = None, flag: str | None = None) -> Any:
+    """A dataclass field that is also a flag; `minimum` is inclusive."""
+    return field(default=default, metadata={"help": help, "minimum": minimum, "flag": flag})
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What every job takes."""
+
+    gpus: int | None = setting(None, "GPUs to use; all there are by default, 0 for the CPU.", minimum=0)
+    address: str | None = setting(None, "Join the Ray cluster at this address ('auto' for the local one).")
+    limit: int | None = setting(None, "Take the first N inputs only.", minimum=1)
+    overwrite: bool = setting(False, "Start anew where an earlier run's result stands.")
+    dry_run: bool = setting(False, "Say what would be done, and stop.")
+    progress: Progress = setting("auto", "A bar, plain lines, JSON lines or nothing, on stderr.")
+
+
+@dataclass(frozen=True)
+class SamplingSettings(RunSettings):
+    """Which frames of a video are looked at."""
+
+    fps: float | None = setting(
+        None, "Frames per second to sample, by time stamp; every frame by default.", minimum=1e-3
+    )
+    start: float | None = setting(None, "Begin at this presentation time, in seconds.")
+    duration: float | None = setting(None, "Look at this many seconds from the start.", minimum=0)
+    min_face: int = setting(20, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
+    score: float = setting(0.7, "Detection score below which a face is dropped, 0 to 1.", minimum=0)
+    workers: int | None = setting(
+        None, "Reading and detecting workers; by default what the CPU cores allow.", minimum=1
+    )
+
+
+@dataclass(frozen=True)
+class EmbedSettings(SamplingSettings):
+    inputs: tuple[str, ...] = setting((), "Videos, folders, globs, URLs, or a list file (.txt, one input a line).")
+    out: str = setting("embeddings.parquet", "The table to write; a name ending in / leaves a folder of parts.")
+    model: str = setting(DEFAULT_MODEL, "A shipped model's name, a model folder, or a hub name.")
+    batch_size: int = setting(64, "Faces per forward pass.", minimum=1)
+    precision: Precision = setting("auto", "Number format of the networks; auto is float32 on CPU, float16 on GPU.")
+    cycle_error: bool = setting(True, "Also rebuild every face to measure how far its codes can be trusted.")
+    engine: Literal["auto", "local", "ray"] = setting(
+        "auto", "This process, or Ray's actor pools; auto chooses by the plan's size."
+    )
+
+
+@dataclass(frozen=True)
+class PrepareSettings(SamplingSettings):
+    inputs: tuple[str, ...] = setting((), "Videos, folders, globs, URLs, or a list file (.txt, one input a line).")
+    out: str = setting("faces/", "Folder for the Parquet shards of face clips.")
+    fps: float | None = setting(6.0, "Frames per second to sample, by time stamp (the paper's 6).", minimum=1e-3)
+    min_face: int = setting(48, "Smallest face to keep, in pixels of the upright picture.", minimum=8)
+    min_frames: int = setting(5, "Shortest clip to keep, in sampled frames.", minimum=2)
+    crop_side: int = setting(
+        96, "Side of the stored crops in pixels; more than the model's, so that training can jitter.", minimum=16
+    )
+    side_factor: float = setting(1.45, "Side of the square crop, in heights of the detector's box.", minimum=0.5)
+
+
+@dataclass(frozen=True)
+class TrainSettings(RunSettings):
+    data: str = setting(
+        "faces/", "Face clips (prepare), a table of ready crops, or a folder of videos to prepare first."
+    )
+    out: str = setting("runs/facecycle", "Folder for checkpoints, curves, pictures and the model.")
+    model: str = setting(DEFAULT_MODEL, "Preset: facecycle-64 or facecycle-64-small.")
+    recipe: Recipe = setting("default", "Losses and schedule: the paper's, the released code's, or ours.")
+    workers: int | None = setting(None, "Training processes on the CPU (with --gpus 0).", minimum=1)
+    init: str | None = setting(None, "Start from this model folder instead of random weights.")
+    vgg: str | None = setting(None, "VGG-19 weights from this file instead of torchvision's download.")
+    batch_size: int | None = setting(None, "Images per step over all workers; the recipe's by default.", minimum=2)
+    epochs_stage1: float | None = setting(None, "Epochs of stage 1 (expression); the recipe's by default.", minimum=0)
+    epochs_stage2: float | None = setting(None, "Epochs of stage 2 (identity); the recipe's by default.", minimum=0)
+    lr_stage1: float | None = setting(None, "Peak learning rate of stage 1; the recipe's by default.", minimum=0)
+    lr_stage2: float | None = setting(None, "Peak learning rate of stage 2; the recipe's by default.", minimum=0)
+    precision: Precision = setting("auto", "auto is bfloat16 on GPU, and float32 on CPU.")
+    loaders: int = setting(0, "Image-loading processes per worker; 0 loads in the worker itself.", minimum=0)
+    checkpoint_seconds: float = setting(180.0, "Longest time between two checkpoints.", minimum=0)
+    picture_steps: int = setting(500, "Steps between two picture sheets; 0 for none.", minimum=0)
+    losses: str | None = setting(None, "Switch or weight single losses: 'symmetry=0,ssim=2'.")
+    seed: int = setting(0, "Seed of weights, pairs and augmentation.")
+    max_failures: int = setting(3, "Times that Ray Train restarts the workers after a failure.", minimum=0)
+
+
+Settings = TypeVar("Settings", bound=RunSettings)
+
+
+def resolve(kind: type[Settings], flags: dict[str, Any], file: Path | None = None) -> Settings:
+    """Settings from flags (None: not given), then `file`, then defaults.
+
+    Errors: SettingsError for an unreadable file, an unknown key, or a value of the wrong type or size.
+    """
+    values = _read_toml(kind, file) if file is not None else {}
+    values |= {name: value for name, value in flags.items() if value is not None and value != ()}
+    _check(kind, values)
+    return kind(**values)
+
+
+def _read_toml(kind: type[RunSettings], file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{file}: not a TOML file that can be read ({error})") from None
+    known = {f.name for f in dataclasses.fields(kind)}
+    values = {key.replace("-", "_"): value for key, value in values.items()}
+    if unknown := sorted(values.keys() - known):
+        raise SettingsError(f"{file}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+
+
+def _check(kind: type[RunSettings], values: dict[str, Any]) -> None:
+    hints = typing.get_type_hints(kind)
+    for spec in dataclasses.fields(kind):
+        if spec.name not in values:
+            continue
+        value = values[spec.name]
+        if not _fits(value, hints[spec.name]):
+            raise SettingsError(f"{spec.name}: found {value!r}, expected {_describe(hints[spec.name])}")
+        minimum = spec.metadata["minimum"]
+        if minimum is not None and value < minimum:
+            raise SettingsError(f"{spec.name}: found {value}, expected at least {minimum:g}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    if arguments:  # X | None
+        return any(_fits(value, argument) for argument in arguments)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    return getattr(hint, "__name__", str(hint))

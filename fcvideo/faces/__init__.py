@@ -1,0 +1,1 @@
+"""Finds, crops and tracks faces."""

@@ -1,0 +1,1 @@
+"""FaceCycle as plain torch modules. No devices, no ranks; files only in `store`."""

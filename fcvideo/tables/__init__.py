@@ -1,0 +1,1 @@
+"""The embedding tables: schema, atomic parts, compaction."""
