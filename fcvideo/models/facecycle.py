@@ -1,0 +1,160 @@
+"""FaceCycle whole: two encoders, the flow decoder and the two face decoders around one frozen stem."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fcvideo.errors import ModelError
+from fcvideo.models.decoders import ExpressionDecoder, Features, IdentityDecoder
+from fcvideo.models.encoder import Encoder
+from fcvideo.models.flow import FlowDecoder
+from fcvideo.models.vgg import VGG19, Layer
+from fcvideo.models.warp import backward_flow
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class FaceCycleConfig:
+    """Every size of the model, and the framing of the faces that it was trained on. Saved as config.json.
+
+    The defaults are the published network.
+    """
+
+    image_side: int = 64
+    code_dim: int = 256
+    encoder_widths: tuple[int, int, int] = (64, 128, 256)
+    map_width: int = 128
+    hidden: int = 512
+    flow_widths: tuple[int, int, int] = (256, 128, 64)
+    stem: Layer = "conv3_1"
+    decoder_width: int = 256
+    up_width: int = 128
+    expression_blocks: int = 8
+    identity_blocks: int = 7
+    inpainting_noise: float = 1.0
+    framing_side_factor: float = 1.45
+    framing_center: tuple[float, float] = (0.50, 0.40)
+
+    @classmethod
+    def preset(cls, name: str) -> FaceCycleConfig:
+        if name not in PRESETS:
+            raise ModelError(f"{name}: no such preset; there are {', '.join(PRESETS)}")
+        return PRESETS[name]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FaceCycleConfig:
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := sorted(values.keys() - known):
+            raise ModelError(f"config.json: unknown key {unknown[0]!r}; is the model of a later version?")
+        plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**plain)
+
+
+PRESETS = {
+    "facecycle-64": FaceCycleConfig(),
+    "facecycle-64-small": FaceCycleConfig(
+        encoder_widths=(48, 96, 192),
+        flow_widths=(128, 64, 32),
+        stem="conv2_1",
+        decoder_width=64,
+        up_width=32,
+        expression_blocks=4,
+        identity_blocks=5,
+        inpainting_noise=0.0,
+    ),
+}
+
+
+class Embedding(NamedTuple):
+    expression: Tensor  # (B, code_dim), in [-1, 1]
+    identity: Tensor  # (B, code_dim), in [-1, 1]
+    cycle_error: Tensor | None  # (B,), mean absolute difference in normalized units
+
+
+class FaceCycle(nn.Module):
+    """All networks; pictures are (B, 3, S, S), ImageNet-normalized (see `normalize`)."""
+
+    def __init__(self, config: FaceCycleConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        if c.image_side not in (64, 128):
+            raise ModelError(f"image_side: found {c.image_side}, expected 64 or 128")
+        stem_widths = (128, 256) if c.stem == "conv3_1" else (128, 128)
+        self.stem = VGG19(c.stem)
+        self.expression_encoder = Encoder(c.encoder_widths, c.map_width, c.hidden, c.code_dim, c.image_side)
+        self.identity_encoder = Encoder(c.encoder_widths, c.map_width, c.hidden, c.code_dim, c.image_side)
+        self.flow_decoder = FlowDecoder(c.code_dim, c.flow_widths)
+        self.expression_decoder = ExpressionDecoder(
+            stem_widths, c.decoder_width, c.up_width, c.expression_blocks, c.image_side, c.inpainting_noise
+        )
+        self.identity_decoder = IdentityDecoder(
+            stem_widths[1], c.code_dim, c.decoder_width, c.up_width, c.identity_blocks
+        )
+
+    def features(self, images: Tensor) -> Features:
+        """The frozen stem's fine (S/2) and coarse (S/4) maps, as both decoders take them."""
+        if self.config.stem == "conv3_1":
+            fine, coarse = self.stem(images, ("conv2_1", "conv3_1"))
+            return fine, coarse
+        (fine,) = self.stem(images, ("conv2_1",))
+        return fine, F.avg_pool2d(fine, 2)
+
+    def flows(self, expression: Tensor) -> tuple[Tensor, Tensor]:
+        """Forward flow (face to neutral) and backward flow of codes, each (B, 2, 16, 16) (equation 3)."""
+        forward = self.flow_decoder(expression)
+        return forward, backward_flow(forward)
+
+    def neutral_face(self, images: Tensor, forward_flow: Tensor) -> Tensor:
+        """De-expression (equation 5)."""
+        return self.expression_decoder(self.features(images), forward_flow)
+
+    def re_express(self, neutral: Tensor, backward: Tensor) -> Tensor:
+        """Re-expression of neutral faces with the backward flow of any face (equation 6)."""
+        return self.expression_decoder(self.features(neutral), backward)
+
+    def mean_face(self, neutral: Tensor, identity: Tensor) -> Tensor:
+        """De-identity (equation 10)."""
+        decoder = self.identity_decoder
+        return decoder(self.features(neutral)[1], identity, decoder.de_identity)
+
+    def re_identify(self, mean: Tensor, identity: Tensor) -> Tensor:
+        """Re-identity: the neutral face back from a mean face (equation 12)."""
+        decoder = self.identity_decoder
+        return decoder(self.features(mean)[1], identity, decoder.re_identity)
+
+    def embed(self, images: Tensor, cycle_error: bool = True) -> Embedding:
+        """Both codes, and how badly each face is rebuilt from its own neutral face and expression."""
+        expression = self.expression_encoder(images)
+        identity = self.identity_encoder(images)
+        if not cycle_error:
+            return Embedding(expression, identity, None)
+        forward, backward = self.flows(expression)
+        rebuilt = self.re_express(self.neutral_face(images, forward), backward)
+        return Embedding(expression, identity, (rebuilt - images).abs().mean(dim=(1, 2, 3)))
+
+
+def normalize(images: Tensor) -> Tensor:
+    """uint8 pictures (B, 3, S, S) to float32, ImageNet-normalized."""
+    mean, deviation = _statistics(images.device)
+    return (images.float() / 255 - mean) / deviation
+
+
+def denormalize(images: Tensor) -> Tensor:
+    """The inverse of `normalize`, as float32 in [0, 1], clipped."""
+    mean, deviation = _statistics(images.device)
+    return (images.float() * deviation + mean).clamp(0, 1)
+
+
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    return (
+        torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1),
+        torch.tensor(IMAGENET_DEVIATION, device=device).view(3, 1, 1),
+    )
