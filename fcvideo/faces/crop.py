@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-# A large face is first averaged over whole blocks, down to this many pixels or more per pixel of the crop.
-REDUCING_GAP = 3
+# A large face is first averaged over blocks of pixels, which is fast: this many or more for a pixel of the crop.
+REDUCING_GAP = 3.0
 
 
 @dataclass(frozen=True)
@@ -44,38 +44,22 @@ def crop_face(image: np.ndarray, affine: np.ndarray, side_px: int) -> np.ndarray
     """
     assert affine[0, 1] == affine[1, 0] == 0, affine
     (x_scale, _, x_shift), (_, y_scale, y_shift) = affine.tolist()
-    x = _span(-x_shift / x_scale, side_px / x_scale, side_px, image.shape[1])
-    y = _span(-y_shift / y_scale, side_px / y_scale, side_px, image.shape[0])
-    region = image[y.pixels, x.pixels]
-    if (x.block_px, y.block_px) != (1, 1):
-        region = np.asarray(Image.fromarray(region).reduce((x.block_px, y.block_px)))
-    if any(x.padding + y.padding):
-        region = np.pad(region, (y.padding, x.padding, (0, 0)), mode="edge")
+    left, columns, x_padding = _span(-x_shift / x_scale, side_px / x_scale, side_px, image.shape[1])
+    top, rows, y_padding = _span(-y_shift / y_scale, side_px / y_scale, side_px, image.shape[0])
+    region = image[rows, columns]
+    if any(x_padding + y_padding):
+        region = np.pad(region, (y_padding, x_padding, (0, 0)), mode="edge")
     # Of Pillow's filters the nearest to an average over the exact area: Hamming's is off by 0.4 to 0.8 of 255 for
     # shrinking by 2 to 6, bilinear's by 0.8 to 2.8. Enlarged, Hamming's looks blocky.
     resampling = Image.Resampling.HAMMING if x_scale < 1 else Image.Resampling.BILINEAR
-    box = (x.ends[0], y.ends[0], x.ends[1], y.ends[1])
-    return np.asarray(Image.fromarray(region).resize((side_px, side_px), resampling, box))
+    box = (left, top, left + side_px / x_scale, top + side_px / y_scale)
+    return np.asarray(Image.fromarray(region).resize((side_px, side_px), resampling, box, REDUCING_GAP))
 
 
-@dataclass(frozen=True)
-class _Span:
-    """One axis of a square: which pixels are read, and where its ends lie among their blocks."""
-
-    pixels: slice
-    block_px: int  # pixels averaged to one block
-    padding: tuple[int, int]  # blocks added before and after
-    ends: tuple[float, float]  # in blocks, the added ones counted
-
-
-def _span(start: float, length: float, side_px: int, size: int) -> _Span:
-    block_px = max(1, int(length / side_px / REDUCING_GAP))
+def _span(start: float, length: float, side_px: int, size: int) -> tuple[float, slice, tuple[int, int]]:
+    """One axis: where the square starts in what is read and added, the pixels to read, and those to add at both ends."""
     reach = max(1.0, length / side_px)  # the filter looks this far beyond the square
     first, last = math.floor(start - reach), math.ceil(start + length + reach)
-    read_first = min(max(first, 0), size - 1)
-    num_blocks = math.ceil((max(min(last, size), read_first + 1) - read_first) / block_px)
-    read_last = read_first + num_blocks * block_px
-    before = max(0, math.ceil((read_first - first) / block_px))
-    after = max(0, math.ceil((last - read_last) / block_px))
-    begin = (start - read_first) / block_px + before
-    return _Span(slice(read_first, min(read_last, size)), block_px, (before, after), (begin, begin + length / block_px))
+    read = slice(min(max(first, 0), size - 1), max(min(last, size), 1))
+    padding = max(0, read.start - first), max(0, last - read.stop)
+    return start - read.start + padding[0], read, padding
