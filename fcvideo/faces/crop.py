@@ -57,7 +57,7 @@ def crop_face(image: np.ndarray, affine: np.ndarray, side_px: int) -> np.ndarray
 
 
 def _span(start: float, length: float, side_px: int, size: int) -> tuple[float, slice, tuple[int, int]]:
-    """One axis: where the square starts in what is read and added, the pixels to read, and those to add at both ends."""
+    """One axis: the start of the square in the region, the pixels to read for it, and those to add at both ends."""
     reach = max(1.0, length / side_px)  # the filter looks this far beyond the square
     first, last = math.floor(start - reach), math.ceil(start + length + reach)
     read = slice(min(max(first, 0), size - 1), max(min(last, size), 1))
