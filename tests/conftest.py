@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -20,3 +24,65 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def media(shared: Path) -> Path:
     return shared / "media"
+
+
+@pytest.fixture(scope="session")
+def make_video() -> Callable[..., Path]:
+    """Writes a small video whose frames show their number, see `write_video`; `frame_number` reads it back."""
+    return write_video
+
+
+def write_video(
+    path: Path,
+    num_frames: int = 30,
+    rate: int = 25,
+    size: tuple[int, int] = (64, 48),
+    pts: Sequence[int] | None = None,
+    codec: str = "h264",
+    gop: int = 12,
+    b_frames: int = 0,
+    rotation_deg: int = 0,
+    is_mirrored: bool = False,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """`pts` in 1/1000 s, strictly increasing: variable rate, gaps, a late start; by default `rate` from 0.
+
+    A player must turn the pictures `rotation_deg` counter-clockwise, then mirror them left-right if `is_mirrored`.
+    """
+    if pts is None:
+        pts = [round(1000 * i / rate) for i in range(num_frames)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.gop_size = gop
+        stream.codec_context.max_b_frames = b_frames
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.options = {
+            **({"preset": "ultrafast", "bf": str(b_frames)} if codec == "h264" else {}),
+            **(options or {}),
+        }
+        if rotation_deg or is_mirrored:
+            stream.set_display_rotation(rotation_deg, hflip=is_mirrored)
+        for number, frame_pts in enumerate(pts):
+            frame = av.VideoFrame.from_ndarray(numbered_picture(number, size), format="rgb24")
+            frame.pts, frame.time_base = frame_pts, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def numbered_picture(number: int, size: tuple[int, int]) -> np.ndarray:
+    """(height, width, 3): eight upright bars, the bits of number mod 256 from the left, lowest first."""
+    width, height = size
+    bit = np.arange(width) * 8 // width
+    row = np.where(number % 256 >> bit & 1, 224, 32).astype(np.uint8)
+    return np.broadcast_to(row[None, :, None], (height, width, 3)).copy()
+
+
+def frame_number(image: np.ndarray) -> int:
+    """The number, mod 256, that a frame of `write_video` shows."""
+    width = image.shape[1]
+    centers = (np.arange(8) * 2 + 1) * width // 16
+    bits = image[:, centers].mean(axis=(0, 2)) > 128
+    return int((bits << np.arange(8)).sum())
