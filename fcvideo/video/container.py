@@ -1,0 +1,175 @@
+"""Opens a source with PyAV: whitelisted formats and protocols, the right stream, a demuxer that survives damage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import IO, Any
+
+import av
+import av.container
+import av.error
+import fsspec
+from av.packet import Packet
+from av.stream import Discard, Disposition
+from av.video.stream import VideoStream
+
+from fcvideo.errors import VideoError
+from fcvideo.video.inputs import URL_SCHEMES, Source
+
+# Demuxers that read one file and nothing else. Left out on purpose: hls, dash, concat, imf, sdp, rtsp, image2, lavfi,
+# mlv, vobsub and all that take the names of other files from the file or from its path.
+DEMUXERS = (
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,obu,h264,hevc,m4v,mjpeg,vc1,rm,dv,gif,gxf,wtv,nsv,"
+    "swf,yuv4mpegpipe,mp3,aac,flac,wav"
+)
+_PLAYLIST_HEADS = {
+    b"#EXTM3U": "an HLS or M3U playlist",
+    b"ffconcat": "an FFmpeg concat script",
+    b"[playlist]": "a PLS playlist",
+    b"v=0": "an SDP description",
+}
+_PLAYLIST_TAGS = {  # the first element of an XML file
+    b"<MPD": "a DASH manifest",
+    b"<SmoothStreamingMedia": "a Smooth Streaming manifest",
+    b"<smil": "a SMIL playlist",
+    b"<asx": "an ASX playlist",
+    b"<AssetMap": "an IMF asset map",
+    b"<CompositionPlaylist": "an IMF playlist",
+}
+_HEAD_BYTES = 4096
+_URL_BLOCK_BYTES = 1 << 20
+_MAX_DEMUX_ERRORS = 64  # in a row, before the rest of the file is given up
+
+
+@contextmanager
+def open_file(source: Source) -> Iterator[IO[bytes]]:
+    """A seekable binary file, local or behind a URL. Errors: VideoError."""
+    scheme = source.scheme
+    try:
+        if scheme is None:
+            file = open(source.path, "rb")  # noqa: SIM115, PTH123
+        elif scheme not in URL_SCHEMES:
+            raise VideoError("refused", f"{source.path}: found {scheme}://, expected {', '.join(URL_SCHEMES)}")
+        else:  # filesystem(), not fsspec.open(): that would follow chained URLs (a::b)
+            file = fsspec.filesystem(scheme).open(source.path, "rb", block_size=_URL_BLOCK_BYTES)
+    except VideoError:
+        raise
+    except Exception as error:  # each file system raises its own kinds
+        raise VideoError("error", f"{source.path}: cannot be opened ({_one_line(error)})") from error
+    with file:
+        if not file.seekable():
+            raise VideoError("error", f"{source.path}: found a server without byte ranges, expected a seekable file")
+        yield file
+
+
+@contextmanager
+def open_video(source: Source, threads: int = 1) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
+    """The container and its first real video stream, ready to demux and decode. Errors: VideoError.
+
+    Frame threads lose up to two frames at a damaged end, hence slice threads.
+    """
+    with open_file(source) as file:
+        _refuse_playlists(source, file.read(_HEAD_BYTES))
+        file.seek(0)
+        options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file" if source.scheme is None else "none"}
+        # FFmpeg reads a local file faster itself; 'file:' keeps it from seeing a protocol in the name.
+        target: Any = f"file:{source.path}" if source.scheme is None else file
+        try:
+            container = av.open(target, "r", container_options=options, metadata_errors="replace")
+        except (av.error.FFmpegError, MemoryError, OSError, ValueError) as error:
+            raise _opening_error(source, file, error) from error
+        with container:
+            stream = _pick_stream(source, container)
+            stream.codec_context.thread_count = threads
+            stream.codec_context.thread_type = "SLICE"
+            yield container, stream
+
+
+def _refuse_playlists(source: Source, head: bytes) -> None:
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    kinds = [kind for start, kind in _PLAYLIST_HEADS.items() if text.startswith(start)]
+    if text.startswith(b"<"):
+        kinds += [kind for tag, kind in _PLAYLIST_TAGS.items() if tag.lower() in text.lower()]
+    if kinds:
+        raise VideoError("refused", f"{source.path}: found {kinds[0]}, which names other files; expected a video file")
+
+
+def _opening_error(source: Source, file: IO[bytes], error: BaseException) -> VideoError:
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
+    if not head:
+        return VideoError("not_media", f"{source.path}: found an empty file, expected a video")
+    if head[4:8] == b"ftyp":
+        return VideoError("error", f"{source.path}: found an mp4 without a readable index (cut off while written?)")
+    if isinstance(error, av.error.InvalidDataError):
+        return VideoError("not_media", f"{source.path}: found no known container, expected a video file")
+    return VideoError("error", f"{source.path}: cannot be opened ({_one_line(error)})")
+
+
+def _pick_stream(source: Source, container: av.container.InputContainer) -> VideoStream:
+    streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
+    if not streams:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
+        raise VideoError("no_video", f"{source.path}: found {kinds}, expected a video stream")
+    decodable = [s for s in streams if s.codec_context is not None]
+    if not decodable:
+        raise VideoError("error", f"{source.path}: found a video codec that this FFmpeg cannot decode")
+    for other in container.streams:
+        if other.index != decodable[0].index:
+            other.discard = Discard.all  # so that the demuxer can skip their bytes
+    return decodable[0]
+
+
+def demux(source: Source, container: av.container.InputContainer, stream: VideoStream) -> Iterator[Packet | None]:
+    """Packets of the stream in decoding order, the flushing one last; None stands for an error that was passed over.
+
+    PyAV's own iterator ends at its first error; this one starts it again. A corrupt index raised MemoryError there.
+    """
+    packets = container.demux(stream)
+    num_errors = 0
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except (av.error.FFmpegError, MemoryError):
+            num_errors += 1
+            if num_errors > _MAX_DEMUX_ERRORS:
+                return
+            packets = container.demux(stream)
+            yield None
+        except Exception as error:  # a URL's connection
+            raise VideoError("error", f"{source.path}: reading failed ({_one_line(error)})") from error
+        else:
+            num_errors = 0
+            yield packet
+
+
+def seek_to_key(
+    source: Source, container: av.container.InputContainer, stream: VideoStream, key_pts: int, key_dts: int
+) -> Iterator[Packet | None] | None:
+    """Packets from the key frame with these time stamps on; None if jumping there does not find it."""
+    try:
+        container.seek(min(key_pts, key_dts), stream=stream)
+    except av.error.FFmpegError:
+        return None
+    packets = demux(source, container, stream)
+    for packet in packets:
+        if packet is None or packet.pts is None:
+            return None
+        if packet.is_keyframe and not packet.is_discard:
+            if packet.pts > key_pts:  # the jump went too far
+                return None
+            if packet.pts == key_pts:
+                return chain([packet], packets)
+    return None
+
+
+def is_flush(packet: Packet) -> bool:
+    return packet.size == 0 and packet.pts is None and packet.dts is None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

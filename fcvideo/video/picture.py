@@ -1,0 +1,68 @@
+"""From a decoded frame to an upright RGB array: colour matrix and range as tagged, rotation and mirroring applied."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from av.sidedata.sidedata import Type as SideData
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+_UNSPECIFIED = 2  # of ISO/IEC 23091-2 matrix coefficients
+_SD_WIDTH, _SD_HEIGHT = 1280, 576
+
+
+class Orientation(NamedTuple):
+    """How to turn the coded picture upright: mirror left-right if so, then rotate counter-clockwise."""
+
+    rotation_deg: int
+    is_mirrored: bool
+
+
+def orientation(frame: VideoFrame) -> Orientation:
+    """From the frame's display matrix, to the nearest right angle; rotation_deg is 0, 90, 180 or 270."""
+    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)  # type: ignore[call-overload]
+    if matrix is None:
+        return Orientation(0, False)
+    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].astype(np.float64)
+    is_mirrored = a * d - b * c < 0
+    if is_mirrored:  # undo the mirroring of x, what is left is a rotation
+        a, b = -a, -b
+    angle_deg = -np.degrees(np.arctan2(b, a))
+    return Orientation(round(angle_deg / 90) * 90 % 360, bool(is_mirrored))
+
+
+class RgbConverter:
+    """Converts the frames of one stream; keeps one scaler, which a change of size or format renews."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
+        """(height, width, 3) uint8 RGB, upright, contiguous."""
+        rgb = self._reformatter.reformat(
+            frame,
+            format="rgb24",
+            src_colorspace=_color_matrix(frame),
+            src_color_range=frame.color_range or ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=Interpolation.FAST_BILINEAR,
+            threads=1,
+        )
+        image = rgb.to_ndarray()
+        rotation_deg, is_mirrored = orientation(frame)
+        if is_mirrored:
+            image = image[:, ::-1]
+        if rotation_deg:
+            image = np.rot90(image, rotation_deg // 90)
+        return np.ascontiguousarray(image)
+
+
+def _color_matrix(frame: VideoFrame) -> int:
+    """As tagged; untagged is BT.709 from HD size on and BT.601 below, as players have it."""
+    if frame.colorspace != _UNSPECIFIED:
+        return frame.colorspace
+    is_hd = frame.width >= _SD_WIDTH or frame.height > _SD_HEIGHT
+    return Colorspace.ITU709 if is_hd else Colorspace.ITU601

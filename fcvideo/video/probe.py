@@ -1,0 +1,83 @@
+"""What a video file says of itself, and a cheap fingerprint of its content."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+
+from fcvideo.errors import VideoError
+from fcvideo.video.container import demux, open_file, open_video
+from fcvideo.video.decode import decode_in_order
+from fcvideo.video.inputs import Source
+from fcvideo.video.picture import orientation
+
+_NUM_BLOCKS = 16
+_BLOCK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """`width` and `height` are of the first picture, upright; None where the file does not say."""
+
+    container: str
+    codec: str
+    width: int
+    height: int
+    rotation_deg: int
+    average_rate: float | None
+    duration_seconds: float | None
+    start_seconds: float | None
+    num_frames_from_header: int | None
+    size_bytes: int
+
+
+def probe(source: Source) -> VideoInfo:
+    """Opens the file and decodes up to the first picture. Errors: VideoError with a status of VIDEO_STATUSES."""
+    size_bytes = _size_bytes(source)
+    with open_video(source) as (container, stream):
+        pictures = decode_in_order(demux(source, container, stream), stream)
+        frame = next((picture.frame for picture in pictures if picture.frame is not None), None)
+        if frame is None:
+            raise VideoError("no_frames", f"{source.path}: found a video stream without a picture, expected frames")
+        rotation_deg = orientation(frame).rotation_deg
+        is_turned = rotation_deg % 180 == 90
+        duration_seconds = _seconds(stream.duration, stream.time_base)
+        if duration_seconds is None:
+            duration_seconds = _seconds(container.duration, Fraction(1, av.time_base))
+        return VideoInfo(
+            container=container.format.name,
+            codec=stream.codec_context.name,
+            width=frame.height if is_turned else frame.width,
+            height=frame.width if is_turned else frame.height,
+            rotation_deg=rotation_deg,
+            average_rate=float(stream.average_rate) if stream.average_rate else None,
+            duration_seconds=duration_seconds,
+            start_seconds=_seconds(stream.start_time, stream.time_base),
+            num_frames_from_header=stream.frames or None,
+            size_bytes=size_bytes,
+        )
+
+
+def _seconds(pts: int | None, time_base: Fraction | None) -> float | None:
+    return None if pts is None or time_base is None else float(pts * time_base)
+
+
+def fingerprint(source: Source) -> str:
+    """32 hex digits from the file's size and 16 blocks of 64 KiB spread over it: all of a file up to 1 MiB."""
+    digest = hashlib.sha256()
+    with open_file(source) as file:
+        size = file.seek(0, 2)
+        digest.update(size.to_bytes(8, "little"))
+        last_start = max(size - _BLOCK_BYTES, 0)
+        for start in sorted({last_start * i // (_NUM_BLOCKS - 1) for i in range(_NUM_BLOCKS)}):
+            file.seek(start)
+            digest.update(file.read(_BLOCK_BYTES))
+    return digest.hexdigest()[:32]
+
+
+def _size_bytes(source: Source) -> int:
+    with open_file(source) as file:
+        return file.seek(0, 2)

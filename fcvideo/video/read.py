@@ -1,0 +1,122 @@
+"""Reads the frames of one segment: upright RGB, exact times, sampled by time stamp, on past damage."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+from fcvideo.errors import VideoError
+from fcvideo.video.container import demux, open_video, seek_to_key
+from fcvideo.video.decode import Picture, decode_in_order, decode_indexed
+from fcvideo.video.picture import RgbConverter
+from fcvideo.video.segments import Segment
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame in display order. `image` is (height, width, 3) uint8 RGB, upright; None if it could not be decoded.
+
+    `is_damaged`: in a stretch known to be corrupt. `is_time_repaired`: the file gave no usable time for it.
+    """
+
+    frame_index: int
+    pts_seconds: float
+    image: npt.NDArray[np.uint8] | None
+    is_damaged: bool
+    is_time_repaired: bool = False
+
+
+def read_frames(segment: Segment, fps: float | None = None, threads: int = 1) -> Iterator[Frame]:
+    """The segment's frames in display order; with `fps` the first frame of every 1/fps seconds since the video's first.
+
+    Only these are converted to RGB. Memory is bounded by the decoder's own buffer. Errors: VideoError.
+    """
+    convert = RgbConverter()
+    sampler = _Sampler(segment, fps)
+    for frame_index, picture in _pictures(segment, threads):
+        is_sampled = sampler.takes(picture.pts)
+        if segment.start_pts is not None and picture.pts < segment.start_pts:
+            continue
+        if segment.end_pts is not None and picture.pts >= segment.end_pts:
+            if segment.is_indexed:
+                return
+            continue
+        if is_sampled:
+            yield Frame(
+                frame_index,
+                float(picture.pts * segment.time_base),
+                None if picture.frame is None else convert(picture.frame),
+                picture.is_damaged,
+                picture.is_time_repaired,
+            )
+
+
+class _Sampler:
+    """Knows whether a frame is the first in its bin; sees every frame in turn, also those outside the segment."""
+
+    def __init__(self, segment: Segment, fps: float | None) -> None:
+        # The nearest simple fraction, so that 1/3 given as a float does not lose the frame at 3 s.
+        self._bins_per_pts = None if fps is None else Fraction(fps).limit_denominator(100_000) * segment.time_base
+        self._first_pts = segment.first_pts
+        self._last_bin = None if segment.previous_pts is None else self._bin(segment.previous_pts)
+
+    def takes(self, pts: int) -> bool:
+        if self._bins_per_pts is None:
+            return True
+        if self._first_pts is None:
+            self._first_pts = pts
+        this_bin = self._bin(pts)
+        is_first = this_bin != self._last_bin
+        self._last_bin = this_bin
+        return is_first
+
+    def _bin(self, pts: int) -> int:
+        if self._bins_per_pts is None or self._first_pts is None:
+            return 0
+        rate = self._bins_per_pts
+        return (pts - self._first_pts) * rate.numerator // rate.denominator
+
+
+def _pictures(segment: Segment, threads: int) -> Iterator[tuple[int, Picture]]:
+    """Every frame with its index, from the segment's key frame on, or from the file's first."""
+    if segment.is_indexed and segment.key_pts is not None:
+        jumped = _jump(segment, threads)
+        first = next(jumped, None)
+        # A key frame from which decoding only recovers over time shows nothing at once: then come from the beginning.
+        if first is not None and first.pts == segment.key_pts and first.frame is not None:
+            yield from enumerate(chain([first], jumped), segment.first_frame_index)
+            return
+        jumped.close()
+    yield from enumerate(_from_beginning(segment, threads))
+
+
+def _jump(segment: Segment, threads: int) -> Generator[Picture]:
+    source, key_pts, key_dts = segment.source, segment.key_pts, segment.key_dts
+    assert key_pts is not None
+    assert key_dts is not None
+    with open_video(source, threads) as (container, stream):
+        packets = seek_to_key(source, container, stream, key_pts, key_dts)
+        if packets is not None:
+            yield from decode_indexed(packets, key_pts)
+
+
+def _from_beginning(segment: Segment, threads: int) -> Iterator[Picture]:
+    source = segment.source
+    num_decoded = 0
+    with open_video(source, threads) as (container, stream):
+        packets = demux(source, container, stream)
+        if segment.is_indexed:
+            assert segment.first_pts is not None
+            pictures = decode_indexed(packets, segment.first_pts)
+        else:
+            pictures = decode_in_order(packets, stream)
+        for picture in pictures:
+            num_decoded += picture.frame is not None
+            yield picture
+    if not num_decoded:
+        raise VideoError("no_frames", f"{source.path}: found packets but no picture in them, expected frames")
