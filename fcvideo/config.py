@@ -99,6 +99,9 @@ class TrainSettings(RunSettings):
     )
     out: str = setting("runs/facecycle", "Folder for checkpoints, curves, pictures and the model.")
     model: str = setting(DEFAULT_MODEL, "Preset: facecycle-64 or facecycle-64-small.")
+    side_factor: float = setting(
+        1.45, "Side of the square that the model sees, in heights of the detector's box.", minimum=0.5
+    )
     recipe: Recipe = setting("default", "Losses and schedule: the paper's, the released code's, or ours.")
     workers: int | None = setting(None, "Training processes on the CPU (with --gpus 0).", minimum=1)
     init: str | None = setting(None, "Start from this model folder instead of random weights.")
@@ -108,7 +111,9 @@ class TrainSettings(RunSettings):
     epochs_stage2: float | None = setting(None, "Epochs of stage 2 (identity); the recipe's by default.", minimum=0)
     lr_stage1: float | None = setting(None, "Peak learning rate of stage 1; the recipe's by default.", minimum=0)
     lr_stage2: float | None = setting(None, "Peak learning rate of stage 2; the recipe's by default.", minimum=0)
-    precision: Precision = setting("auto", "auto is bfloat16 on GPU, and float32 on CPU.")
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "Number format of the networks; auto is bfloat16 where the device computes in it."
+    )
     loaders: int = setting(0, "Image-loading processes per worker; 0 loads in the worker itself.", minimum=0)
     checkpoint_seconds: float = setting(180.0, "Longest time between two checkpoints.", minimum=0)
     picture_steps: int = setting(500, "Steps between two picture sheets; 0 for none.", minimum=0)
@@ -126,7 +131,8 @@ def resolve(kind: type[Settings], flags: dict[str, Any], file: Path | None = Non
     Errors: SettingsError for an unreadable file, an unknown key, or a value of the wrong type or size.
     """
     values = _read_toml(kind, file) if file is not None else {}
-    values |= {name: value for name, value in flags.items() if value is not None and value != ()}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
+    values |= {name: value for name, value in given.items() if value is not None and value != ()}
     _check(kind, values)
     return kind(**values)
 

@@ -99,13 +99,17 @@ class FaceCycle(nn.Module):
             stem_widths[1], c.code_dim, c.decoder_width, c.up_width, c.identity_blocks
         )
 
+    @property
+    def stem_layers(self) -> tuple[Layer, ...]:
+        return ("conv2_1", "conv3_1") if self.config.stem == "conv3_1" else ("conv2_1",)
+
+    def arrange(self, layers: list[Tensor]) -> Features:
+        """VGG features of `stem_layers`, wherever they were computed, as the decoders take them."""
+        return layers[0], layers[1] if len(layers) > 1 else F.avg_pool2d(layers[0], 2)
+
     def features(self, images: Tensor) -> Features:
-        """The frozen stem's fine (S/2) and coarse (S/4) maps, as both decoders take them."""
-        if self.config.stem == "conv3_1":
-            fine, coarse = self.stem(images, ("conv2_1", "conv3_1"))
-            return fine, coarse
-        (fine,) = self.stem(images, ("conv2_1",))
-        return fine, F.avg_pool2d(fine, 2)
+        """The frozen stem's fine (S/2) and coarse (S/4) maps."""
+        return self.arrange(self.stem(images, self.stem_layers))
 
     def flows(self, expression: Tensor) -> tuple[Tensor, Tensor]:
         """Forward flow (face to neutral) and backward flow of codes, each (B, 2, 16, 16) (equation 3)."""
@@ -143,8 +147,13 @@ class FaceCycle(nn.Module):
 
 def normalize(images: Tensor) -> Tensor:
     """uint8 pictures (B, 3, S, S) to float32, ImageNet-normalized."""
+    return normalize_unit(images.float() / 255)
+
+
+def normalize_unit(images: Tensor) -> Tensor:
+    """float32 pictures (B, 3, S, S) in [0, 1], ImageNet-normalized."""
     mean, deviation = _statistics(images.device)
-    return (images.float() / 255 - mean) / deviation
+    return (images - mean) / deviation
 
 
 def denormalize(images: Tensor) -> Tensor:

@@ -42,15 +42,32 @@ def _download(name: str) -> Path:
         raise ModelError(f"{name}: no such folder, and the hub did not give it ({first_line})") from None
 
 
+def load_config(name: str) -> FaceCycleConfig:
+    """The sizes and the framing of a model, without its weights. Errors: ModelError."""
+    folder = locate_model(name)
+    try:
+        return FaceCycleConfig.from_dict(json.loads((folder / CONFIG).read_text())["facecycle"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / CONFIG}: cannot be read ({type(error).__name__}: {error})") from None
+
+
+def load_config(name: str) -> FaceCycleConfig:
+    """The model's sizes and framing, without its weights. Errors: ModelError."""
+    file = locate_model(name) / CONFIG
+    try:
+        return FaceCycleConfig.from_dict(json.loads(file.read_text())["facecycle"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file}: cannot be read ({type(error).__name__}: {error})") from None
+
+
 def load_model(name: str) -> FaceCycle:
     """The model in evaluation mode, on the CPU, in float32. Errors: ModelError."""
     from safetensors.torch import load_file
 
-    folder = locate_model(name)
+    folder, config = locate_model(name), load_config(name)
     try:
-        config = FaceCycleConfig.from_dict(json.loads((folder / CONFIG).read_text())["facecycle"])
         weights = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
         raise ModelError(f"{folder}: cannot be read ({type(error).__name__}: {error})") from None
     except Exception as error:  # safetensors raises its own error, which is a plain Exception
         raise ModelError(f"{folder / WEIGHTS}: not a safetensors file ({error})") from None

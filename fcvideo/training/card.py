@@ -1,0 +1,50 @@
+"""The model card that every training run leaves beside its weights: facts of the run, to be completed by its owner."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fcvideo import __version__
+from fcvideo.clips.pairs import Store
+from fcvideo.config import TrainSettings
+from fcvideo.training.recipes import Recipe
+
+
+def write_card(
+    path: Path, settings: TrainSettings, recipe: Recipe, store: Store, summary: dict[str, Any], device: torch.device
+) -> None:
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
+    losses = "\n".join(f"| {name} | {value} |" for name, value in summary["losses"].items())
+    path.write_text(f"""# {settings.model}
+
+FaceCycle model ("Learning Facial Representations from the Cycle-consistency of Face", ICCV 2021),
+trained by fcvideo {__version__}.
+
+| | |
+|---|---|
+| data | {Path(settings.data).name}: {len(store)} clips, {int(store.clip_lengths.sum())} frames |
+| recipe | {settings.recipe}{f", losses {settings.losses}" if settings.losses else ""} |
+| framing | square of {settings.side_factor} box heights |
+| stage 1 | {summary["steps_stage1"]} steps of {recipe.batch_size} images, learning rate {recipe.stage1.lr} |
+| stage 2 | {summary["steps_stage2"]} steps of {recipe.batch_size} images, learning rate {recipe.stage2.lr} |
+| augmentation | {_nonzero(recipe.augmentation)} |
+| seed | {settings.seed} |
+| hardware | {hardware}, torch {torch.__version__} |
+| seconds | {summary["seconds"]} |
+
+Last losses:
+
+| loss | value |
+|---|---|
+{losses}
+""")
+
+
+def _nonzero(augmentation: Any) -> str:
+    values = {k: v for k, v in dataclasses.asdict(augmentation).items() if v}
+    return ", ".join(f"{name} {value}" for name, value in values.items()) or "none"

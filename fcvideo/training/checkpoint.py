@@ -1,0 +1,57 @@
+"""Checkpoints of a training run: whole or absent, the newest readable one wins, two are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fcvideo.errors import OutputError, TrainingError
+
+KEPT = 2
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Writes FOLDER/step-XXXXXXXXX.pt under another name first, flushed and renamed; removes all but the newest two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:09d}.pt"
+    partial = folder / f".{path.name}.{os.getpid()}"
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    for old in _list_checkpoints(folder)[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The newest checkpoint's state, or None where there is none.
+
+    Errors: OutputError when it belongs to a run with other settings (`identity`), and names the first that differs;
+    TrainingError when every checkpoint there is damaged.
+    """
+    paths = _list_checkpoints(folder)
+    for path in reversed(paths):
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            found = state["identity"]
+        except Exception:  # a damaged file: torch raises several kinds; the one before it will do
+            continue
+        for name, value in identity.items():
+            if found.get(name) != value:
+                raise OutputError(
+                    f"{path}: belongs to a run with {name}={found.get(name)!r}, not {value!r};"
+                    " give another --out, or --overwrite to start anew"
+                )
+        return dict(state)
+    if paths:
+        raise TrainingError(f"{folder}: no checkpoint there can be read; give --overwrite to start anew")
+    return None
+
+
+def _list_checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.pt"))

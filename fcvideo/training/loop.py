@@ -1,0 +1,302 @@
+"""The loop of one rank: both stages in a row, with checkpoints, curves and picture sheets.
+
+Every batch is a function of (seed, step), so that a run that was killed and started again ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fcvideo.clips import augment
+from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store, steps_per_epoch
+from fcvideo.config import TrainSettings
+from fcvideo.errors import SettingsError, TrainingError
+from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig, normalize_unit
+from fcvideo.models.store import load_model, save_model
+from fcvideo.models.vgg import VGG19, load_vgg
+from fcvideo.training.averaging import WeightAverage
+from fcvideo.training.card import write_card
+from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
+from fcvideo.training.curves import Curves
+from fcvideo.training.recipes import RECIPES, Recipe, Schedule, override_losses
+from fcvideo.training.replicas import average_numbers
+from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
+
+REPORT_STEPS = 20  # every rank reports at the same steps: a report may be a meeting of all ranks
+
+Report = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Rank:
+    rank: int = 0
+    world_size: int = 1
+    device: str = "cpu"
+
+
+def run_rank(
+    settings: TrainSettings, store: Store, folder: Path, rank: Rank, on_report: Report | None = None
+) -> dict[str, Any]:
+    """Trains stage 1, then stage 2, from the newest checkpoint of `folder` on; rank 0 writes FOLDER/model.
+
+    `torch.distributed` must be initialized where `rank.world_size` > 1. Returns a summary: steps, images, seconds,
+    last losses. Errors: SettingsError, OutputError (checkpoints of another run), ModelError, TrainingError.
+    """
+    run = _Run(settings, store, folder, rank, on_report)
+    run.restore()
+    while run.position is not None:
+        run.train_stage(*run.position)
+    return run.finish()
+
+
+def resolve_recipe(settings: TrainSettings) -> Recipe:
+    """The named recipe with the settings' own numbers in place of its."""
+    recipe = override_losses(RECIPES[settings.recipe], settings.losses)
+    for name in ("stage1", "stage2"):
+        schedule: Schedule = getattr(recipe, name)
+        epochs, lr = getattr(settings, f"epochs_{name}"), getattr(settings, f"lr_{name}")
+        if epochs is not None:
+            schedule = dataclasses.replace(schedule, epochs=epochs, min_steps=0)
+        if lr is not None:
+            schedule = dataclasses.replace(schedule, lr=lr)
+        changed: dict[str, Any] = {name: schedule}
+        recipe = dataclasses.replace(recipe, **changed)
+    if settings.batch_size is not None:
+        recipe = dataclasses.replace(recipe, batch_size=settings.batch_size)
+    return recipe
+
+
+class _Run:
+    """One rank's state: what a checkpoint holds, and what is made from the settings."""
+
+    def __init__(
+        self, settings: TrainSettings, store: Store, folder: Path, rank: Rank, on_report: Report | None
+    ) -> None:
+        self.settings, self.store, self.folder, self.rank = settings, store, folder, rank
+        self.on_report = on_report or (lambda _: None)
+        self.device = torch.device(rank.device)
+        self.recipe = recipe = resolve_recipe(settings)
+        if recipe.batch_size % (2 * rank.world_size):
+            raise SettingsError(
+                f"batch_size: found {recipe.batch_size}, expected a multiple of {2 * rank.world_size}"
+                f" (pairs, over {rank.world_size} workers)"
+            )
+        self.autocast = _autocast_type(settings.precision, self.device)
+        torch.manual_seed(settings.seed)
+        self.model = load_model(settings.init) if settings.init else FaceCycle(_configure(settings))
+        weights = load_vgg(settings.vgg)
+        self.model.stem.load(weights)
+        vgg = VGG19(PERCEPTUAL_DEPTH)
+        vgg.load(weights)
+        self.stages: tuple[Stage, Stage] = (
+            ExpressionStage(self.model, vgg, recipe.expression),
+            IdentityStage(self.model, vgg, recipe.identity),
+        )
+        for stage in self.stages:
+            stage.to(self.device, memory_format=torch.channels_last)
+        per_epoch = steps_per_epoch(len(store), recipe.num_pairs)
+        self.schedules = (recipe.stage1, recipe.stage2)
+        self.num_steps = tuple(schedule.num_steps(per_epoch) for schedule in self.schedules)
+        self.average = WeightAverage(self.model, recipe.average_decay)
+        self.pairs = ClipPairs(store, self._pair_rule(), settings.seed)
+        self.curves = Curves(folder if rank.rank == 0 else None, settings.picture_steps)
+        self.position: tuple[int, int] | None = self._next_position(0, 0)  # (stage, step in it)
+        self.optimizer_state: dict[str, Any] | None = None
+        self.seconds, self.last_losses = 0.0, dict[str, float]()
+
+    def _pair_rule(self) -> PairRule:
+        config = self.model.config
+        metadata = getattr(self.store, "metadata", {})
+        return PairRule(
+            flip_probability=self.recipe.flip_probability,
+            augmentation=self.recipe.augmentation,
+            stored_side_px=config.image_side * 3 // 2,
+            side_factor=config.framing_side_factor,
+            stored_side_factor=metadata.get("framing", {}).get("side_factor", 1.45),
+            center=config.framing_center,
+        )
+
+    def _next_position(self, stage: int, step: int) -> tuple[int, int] | None:
+        while stage < 2 and step >= self.num_steps[stage]:
+            stage, step = stage + 1, 0
+        return (stage, step) if stage < 2 else None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to go on from it."""
+        return {
+            "model": dataclasses.asdict(self.model.config),
+            "recipe": dataclasses.asdict(self.recipe),
+            "seed": self.settings.seed,
+            "data": [len(self.store), int(self.store.clip_lengths.sum())],
+            "init": self.settings.init,
+        }
+
+    def restore(self) -> None:
+        state = load_checkpoint(self.folder / "checkpoints", self.identity)
+        if state is None:
+            return
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.position = tuple(state["position"]) if state["position"] else None  # type: ignore[assignment]
+        self.optimizer_state = state["optimizer"]
+        self.seconds, self.last_losses = state["seconds"], state["losses"]
+
+    def train_stage(self, number: int, first_step: int) -> None:
+        stage, schedule, num_steps = self.stages[number], self.schedules[number], self.num_steps[number]
+        self.model.train()
+        parameters = stage.enable()
+        optimizer = torch.optim.Adam(parameters, lr=schedule.lr, betas=schedule.betas)
+        if self.optimizer_state is not None:
+            optimizer.load_state_dict(self.optimizer_state)
+            self.optimizer_state = None
+        replica = self._replicate(stage)
+        batches = self._batches(number, first_step)
+        sums: dict[str, Tensor] = {}
+        since = saved = time.monotonic()
+        for step in range(first_step, num_steps):
+            pair = next(batches)
+            torch.manual_seed(_mix(self.settings.seed, number, step, self.rank.rank))  # of the in-painting noise
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.lr * schedule.factor(step, num_steps)
+            images = self._images(pair)
+            found = self._step(replica, optimizer, images)
+            self.average.update()
+            for name, value in found.items():
+                sums[name] = sums[name] + value if name in sums else value
+            done = step + 1
+            if done % REPORT_STEPS == 0 or done == num_steps:
+                elapsed = time.monotonic() - since
+                since += elapsed
+                self._report(number, done, sums, elapsed, optimizer.param_groups[0]["lr"])
+                sums = {}
+            if self.rank.rank == 0:
+                self.curves.draw(self.model, images, number, done)
+            due = time.monotonic() - saved > self.settings.checkpoint_seconds
+            if done == num_steps or due:
+                self._save(self._next_position(number, done), optimizer if done < num_steps else None)
+                saved = time.monotonic()
+        self.position = self._next_position(number, num_steps)
+
+    def _replicate(self, stage: Stage) -> nn.Module:
+        if self.rank.world_size == 1:
+            return stage
+        devices = [self.device.index or 0] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(stage, device_ids=devices, broadcast_buffers=False)
+
+    def _batches(self, number: int, first_step: int) -> Iterator[Pair]:
+        sampler = PairSampler(
+            self.store,
+            self.recipe.num_pairs,
+            _mix(self.settings.seed, number),
+            first_step,
+            self.rank.rank,
+            self.rank.world_size,
+        )
+        loader = DataLoader(
+            self.pairs,
+            batch_sampler=sampler,
+            num_workers=self.settings.loaders,
+            pin_memory=self.device.type == "cuda",
+            multiprocessing_context="spawn" if self.settings.loaders else None,
+        )
+        return iter(loader)
+
+    def _images(self, pair: Pair) -> Tensor:
+        """Augmented, normalized pictures (2B, 3, S, S): first of each pair, then the second."""
+        stored, affine, color = (
+            tensor.to(self.device, non_blocking=True).transpose(0, 1).flatten(0, 1)  # (B, 2, ..) to (2B, ..)
+            for tensor in (pair.images, pair.affine, pair.color)
+        )
+        images = normalize_unit(augment.apply(stored, affine, color, self.model.config.image_side))
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _step(self, replica: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor) -> dict[str, Tensor]:
+        optimizer.zero_grad(set_to_none=True)
+        enabled = self.autocast is not None
+        with torch.autocast(self.device.type, self.autocast or torch.bfloat16, enabled=enabled):
+            found: dict[str, Tensor] = replica(images)
+        found["total"].backward()
+        optimizer.step()
+        return {name: value.detach() for name, value in found.items()}
+
+    def _report(self, number: int, done: int, sums: dict[str, Tensor], elapsed: float, lr: float) -> None:
+        num_summed = (done - 1) % REPORT_STEPS + 1
+        losses = {name: float(value) / num_summed for name, value in sums.items()}
+        losses = average_numbers(losses, self.device)
+        if not all(abs(value) < float("inf") for value in losses.values()):
+            raise TrainingError(f"stage {number + 1}, step {done}: a loss is not finite ({losses})")
+        self.seconds += elapsed
+        self.last_losses = losses
+        progress = {
+            "stage": number + 1,
+            "step": done,
+            "num_steps": self.num_steps[number],
+            "images_per_second": num_summed * self.recipe.batch_size / elapsed,
+            "lr": lr,
+        }
+        self.curves.write(number, done, losses | {k: progress[k] for k in ("images_per_second", "lr")})
+        self.on_report(progress | losses)
+
+    def _save(self, position: tuple[int, int] | None, optimizer: torch.optim.Optimizer | None) -> None:
+        """Every rank holds the same weights, so rank 0 alone writes."""
+        if self.rank.rank:
+            return
+        state = {
+            "identity": self.identity,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": optimizer.state_dict() if optimizer else None,
+            "position": list(position) if position else None,
+            "seconds": self.seconds,
+            "losses": self.last_losses,
+        }
+        total = sum(self.num_steps)
+        step = total if position is None else sum(self.num_steps[: position[0]]) + position[1]
+        save_checkpoint(self.folder / "checkpoints", step, state)
+
+    def finish(self) -> dict[str, Any]:
+        summary = {
+            "steps_stage1": self.num_steps[0],
+            "steps_stage2": self.num_steps[1],
+            "images": sum(self.num_steps) * self.recipe.batch_size,
+            "seconds": round(self.seconds, 1),
+            "losses": {name: round(value, 5) for name, value in self.last_losses.items()},
+        }
+        if self.rank.rank == 0:
+            with self.average.applied():
+                save_model(self.model, self.folder / "model")
+            write_card(
+                self.folder / "model" / "README.md", self.settings, self.recipe, self.store, summary, self.device
+            )
+        self.curves.close()
+        return summary
+
+
+def _configure(settings: TrainSettings) -> FaceCycleConfig:
+    return dataclasses.replace(FaceCycleConfig.preset(settings.model), framing_side_factor=settings.side_factor)
+
+
+def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the processor computes in it; elsewhere on the CPU it would be emulated, and slow."""
+    if precision == "auto":
+        native = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return torch.bfloat16 if native else None
+    return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers."""
+    seed = 0
+    for number in numbers:
+        seed = (seed * 1_000_003 + number + 1) % (1 << 62)
+    return seed

@@ -1,0 +1,96 @@
+"""The losses, one by one. Pictures are (B, 3, H, W), normalized; every loss is a mean over the batch, so that
+the mean over ranks of equal size is the loss of the whole batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SSIM_WINDOW_PX = 11
+SSIM_DEVIATION_PX = 1.5
+
+
+def l1(found: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference (equations 4, 8 and 16)."""
+    return (found - target).abs().mean()
+
+
+def feature_distance(found: Tensor, target: Tensor) -> Tensor:
+    """Root mean square over a picture's features, the first term of the paper's perceptual loss.
+
+    The paper writes the plain 2-norm; dividing by the root of the number of features makes its
+    weight independent of the layer's size.
+    """
+    return _root_mean_square(found, target)
+
+
+def gram(features: Tensor) -> Tensor:
+    """(B, C, H, W) to the Gram matrices (B, C, C), divided by H W."""
+    with torch.autocast(features.device.type, enabled=False):
+        flat = features.float().flatten(2)
+        return flat @ flat.transpose(1, 2) / flat.shape[-1]
+
+
+def gram_distance(found: Tensor, target: Tensor) -> Tensor:
+    """Root mean square over the Gram matrix, the second term of the paper's perceptual loss."""
+    return _root_mean_square(gram(found), gram(target))
+
+
+def gram_squared(found: Tensor, target: Tensor) -> Tensor:
+    """Mean square over the Gram matrix, the released code's perceptual loss."""
+    return (gram(found) - gram(target)).square().mean()
+
+
+def _root_mean_square(found: Tensor, target: Tensor) -> Tensor:
+    squares = (found.float() - target.float()).square().flatten(1).mean(dim=1)
+    return (squares + 1e-12).sqrt().mean()  # the root of zero has no gradient
+
+
+def ssim_loss(found: Tensor, target: Tensor) -> Tensor:
+    """1 - SSIM with an 11-pixel Gaussian window of deviation 1.5, zero-padded (released code)."""
+    return 1 - ssim(found, target).mean()
+
+
+def ssim(found: Tensor, target: Tensor, span: float = 1.0) -> Tensor:
+    """Structural similarity (B,); `span` is the range of values that the constants are scaled to."""
+    with torch.autocast(found.device.type, enabled=False):
+        x, y = found.float(), target.float()
+        channels = x.shape[1]
+        blurred = _blur(torch.cat([x, y, x * x, y * y, x * y], dim=1))
+        mean_x, mean_y, mean_xx, mean_yy, mean_xy = blurred.split(channels, dim=1)
+        variance_x, variance_y = mean_xx - mean_x**2, mean_yy - mean_y**2
+        covariance = mean_xy - mean_x * mean_y
+        c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+        luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+        structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+        return (luminance * structure).mean(dim=(1, 2, 3))
+
+
+def _blur(x: Tensor) -> Tensor:
+    """The Gaussian window, as banded matrices from both sides: cheaper than a grouped convolution."""
+    return _band(x.shape[-2], x.device) @ x @ _band(x.shape[-1], x.device).T
+
+
+def _band(side: int, device: torch.device) -> Tensor:
+    radius = SSIM_WINDOW_PX // 2
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    window = torch.exp(-(offsets**2) / (2 * SSIM_DEVIATION_PX**2))
+    distance = torch.arange(side)[None, :] - torch.arange(side)[:, None] + radius
+    inside = (distance >= 0) & (distance < SSIM_WINDOW_PX)
+    return torch.where(inside, (window / window.sum())[distance.clamp(0, SSIM_WINDOW_PX - 1)], 0.0).to(device)
+
+
+def symmetry(faces: Tensor) -> Tensor:
+    """Mean absolute difference of a picture's left half and its mirrored right half: makes neutral faces frontal."""
+    half = faces.shape[-1] // 2
+    return (faces[..., :half] - faces[..., half:].flip(-1)).abs().mean()
+
+
+def margin(mean_faces: Tensor, neutral_faces: Tensor, alpha: float = 0.1) -> Tensor:
+    """max(mean |difference| - alpha, 0) of each picture (equation 17): keeps the mean face a face."""
+    return ((mean_faces - neutral_faces).abs().mean(dim=(1, 2, 3)) - alpha).clamp_min(0).mean()
+
+
+def margin_without_hinge(mean_faces: Tensor, neutral_faces: Tensor, alpha: float = 0.1) -> Tensor:
+    """The margin as the released code computes it: its hinge has no effect."""
+    return (mean_faces - neutral_faces).abs().mean() - alpha

@@ -1,0 +1,29 @@
+"""What ranks of one training run say to each other; all of it does nothing in a run of one rank."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def num_replicas() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def mean_over_replicas(x: Tensor) -> Tensor:
+    """The mean over all ranks, with gradients to each; DistributedDataParallel's averaging makes them whole."""
+    if num_replicas() == 1:
+        return x
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(x) / num_replicas()
+
+
+def average_numbers(numbers: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Each number's mean over all ranks, which must call with the same names."""
+    if num_replicas() == 1:
+        return numbers
+    values = torch.tensor(list(numbers.values()), dtype=torch.float64, device=device)
+    dist.all_reduce(values)
+    return dict(zip(numbers, (values / num_replicas()).tolist(), strict=True))

@@ -1,0 +1,49 @@
+"""Picture sheets: what the networks make of some faces, a row a face, a column a step."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+
+import torch
+from torch import Tensor
+
+from fcvideo.models.facecycle import FaceCycle, denormalize
+from fcvideo.models.warp import resize_flow
+from fcvideo.training.stages import swap_pairs
+
+COLUMNS = ("input", "flow", "neutral", "backward flow", "mean", "rebuilt", "pair-swapped")
+GAP_PX = 2
+
+
+@torch.no_grad()
+def draw_sheet(model: FaceCycle, images: Tensor) -> Tensor:
+    """Normalized pairs (2B, 3, S, S) to one picture, uint8 (3, H, W), with `COLUMNS` across (paper, figure 4)."""
+    training = model.training
+    model.eval()
+    forward, backward = model.flows(model.expression_encoder(images))
+    neutral = model.neutral_face(images, forward)
+    identity = model.identity_encoder(images)
+    columns = [
+        denormalize(images),
+        color_flow(resize_flow(forward, *images.shape[-2:])),
+        denormalize(neutral),
+        color_flow(resize_flow(backward, *images.shape[-2:])),
+        denormalize(model.mean_face(neutral, identity)),
+        denormalize(model.re_express(neutral, backward)),
+        denormalize(model.re_express(swap_pairs(neutral), backward)),
+    ]
+    model.train(training)
+    padded = [torch.nn.functional.pad(column, [0, GAP_PX, 0, GAP_PX], value=1.0) for column in columns]
+    rows = torch.cat(padded, dim=3)  # (2B, 3, S + gap, 7 (S + gap))
+    sheet = torch.cat(list(rows), dim=1)
+    return (sheet * 255).round().to(torch.uint8).cpu()
+
+
+def color_flow(flow: Tensor, span: float = 0.3) -> Tensor:
+    """Flow (B, 2, H, W) to RGB (B, 3, H, W) in [0, 1]: the hue is the direction, the saturation the length."""
+    angle = torch.atan2(flow[:, 1], flow[:, 0]) / (2 * math.pi) + 0.5
+    length = (flow.norm(dim=1) / span).clamp(0, 1)
+    wheel = torch.tensor([colorsys.hsv_to_rgb(i / 256, 1, 1) for i in range(257)], device=flow.device)
+    hues = wheel[(angle * 256).long().clamp(0, 256)]  # (B, H, W, 3)
+    return (1 - length[..., None] * (1 - hues)).permute(0, 3, 1, 2)

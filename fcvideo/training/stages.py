@@ -1,0 +1,186 @@
+"""The two training stages: pictures in, named losses out; plain modules that DistributedDataParallel can wrap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fcvideo.models.facecycle import FaceCycle
+from fcvideo.models.vgg import VGG19, Layer
+from fcvideo.models.warp import warp
+from fcvideo.training import losses
+from fcvideo.training.recipes import ExpressionWeights, IdentityWeights
+from fcvideo.training.replicas import mean_over_replicas
+
+Pictures = dict[str, Tensor]
+Losses = dict[str, Tensor]
+
+PERCEPTUAL_DEPTH: Layer = "conv4_1"
+
+
+class Stage(nn.Module):
+    """What both stages share: the model, VGG-19 for features of any depth, and the weighing of losses."""
+
+    trained: tuple[str, ...] = ()  # names of the model's networks that this stage updates
+
+    def __init__(self, model: FaceCycle, vgg: VGG19, weights: ExpressionWeights | IdentityWeights) -> None:
+        super().__init__()
+        self.model, self.vgg, self.loss_weights = model, vgg, weights
+        layers = weights.perceptual_layers if weights.feature or weights.gram or weights.gram_squared else ()
+        self.perceptual_layers = layers
+        self.layers = tuple(dict.fromkeys((*model.stem_layers, *layers)))
+
+    def enable(self) -> list[nn.Parameter]:
+        """Freezes all but this stage's networks; returns what the optimizer updates."""
+        self.model.requires_grad_(False)
+        for name in self.trained:
+            self.model.get_submodule(name).requires_grad_(True)
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def look(self, images: Tensor) -> dict[str, Tensor]:
+        """VGG features by layer: one pass serves the decoders and the perceptual losses."""
+        return dict(zip(self.layers, self.vgg(images, self.layers), strict=True))
+
+    def stem(self, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return self.model.arrange([seen[layer] for layer in self.model.stem_layers])
+
+    def perceptual(self, pictures: Pictures, target: Mapping[str, Tensor]) -> Losses:
+        """Sums over the recipe's pictures and layers of the perceptual distances that have a weight."""
+        weights, found = self.loss_weights, {}
+        kinds = {
+            "feature": losses.feature_distance,
+            "gram": losses.gram_distance,
+            "gram_squared": losses.gram_squared,
+        }
+        seen = [self.vgg(pictures[name], self.perceptual_layers) for name in weights.perceptual_of]
+        for kind, distance in kinds.items():
+            if getattr(weights, kind):
+                found[kind] = torch.stack(
+                    [
+                        distance(features, target[layer].detach())
+                        for layers in seen
+                        for layer, features in zip(self.perceptual_layers, layers, strict=True)
+                    ]
+                ).sum()
+        return found
+
+    def weigh(self, found: Losses) -> Losses:
+        """Adds the weighted sum as `total`."""
+        total = sum((getattr(self.loss_weights, name) * loss for name, loss in found.items()), torch.zeros(()))
+        return found | {"total": torch.as_tensor(total)}
+
+
+class ExpressionStage(Stage):
+    """Stage 1 (sections 2.1 and 2.2): E_exp, D_flow and D_exp, by facial motion cycle-consistency."""
+
+    trained = ("expression_encoder", "flow_decoder", "expression_decoder")
+
+    def __init__(self, model: FaceCycle, vgg: VGG19, weights: ExpressionWeights) -> None:
+        super().__init__(model, vgg, weights)
+        self.weights = weights
+
+    def forward(self, images: Tensor) -> Losses:
+        """Pictures (2B, 3, S, S), the second of each pair in the second half."""
+        w = self.weights
+        with torch.no_grad():
+            seen = self.look(images)
+        pictures = self.pictures(images, seen)
+        found: Losses = {}
+        for name in ("rebuilt", "plain", "warped_neutral", "flow", "flow_swapped"):
+            if getattr(w, name):
+                found[name] = losses.l1(pictures[name], images)
+        for name in ("rebuilt", "plain", "flow_swapped"):
+            if getattr(w, f"ssim_{name}"):
+                found[f"ssim_{name}"] = losses.ssim_loss(pictures[name], images)
+        if w.symmetry:
+            found["symmetry"] = losses.symmetry(pictures["neutral"])
+        if w.symmetry_warp:
+            found["symmetry_warp"] = losses.symmetry(pictures["warp"])
+        return self.weigh(found | self.perceptual(pictures, seen))
+
+    def pictures(self, images: Tensor, seen: Mapping[str, Tensor]) -> Pictures:
+        """Every picture that a weighted loss looks at, by name."""
+        w, model = self.weights, self.model
+        forward, backward = model.flows(model.expression_encoder(images))
+        stem = self.stem(seen)
+        neutral = model.expression_decoder(stem, forward)
+        pictures = {"neutral": neutral, "rebuilt": model.re_express(swap_pairs(neutral), backward)}
+        if w.plain or w.ssim_plain:
+            pictures["plain"] = model.expression_decoder(stem, None)
+        if w.warped_neutral or "warped_neutral" in w.perceptual_of:
+            pictures["warped_neutral"] = warp(swap_pairs(neutral), backward)
+        pictures["warp"] = warped = warp(images, forward)
+        if w.flow:
+            pictures["flow"] = warp(warped, backward)
+        if w.flow_swapped or w.ssim_flow_swapped:
+            pictures["flow_swapped"] = warp(swap_pairs(warped), backward)
+        return pictures
+
+
+class IdentityStage(Stage):
+    """Stage 2 (sections 2.3 and 2.4): E_id and D_id with its modulations, by identity cycle-consistency."""
+
+    trained = ("identity_encoder", "identity_decoder")
+
+    def __init__(self, model: FaceCycle, vgg: VGG19, weights: IdentityWeights) -> None:
+        super().__init__(model, vgg, weights)
+        self.weights = weights
+
+    def forward(self, images: Tensor) -> Losses:
+        """Pictures (2B, 3, S, S), the second of each pair in the second half."""
+        w = self.weights
+        with torch.no_grad():
+            seen = self.look(images)
+        pictures = self.pictures(images, seen)
+        found: Losses = {}
+        if w.re_identified:
+            found["re_identified"] = losses.l1(pictures["re_identified"], pictures["neutral"])
+        for name in ("warped", "rebuilt"):
+            if getattr(w, name):
+                found[name] = losses.l1(pictures[name], images)
+            if getattr(w, f"ssim_{name}"):
+                found[f"ssim_{name}"] = losses.ssim_loss(pictures[name], images)
+        if w.symmetry:
+            found["symmetry"] = losses.symmetry(pictures["re_identified"])
+        for name in ("margin", "margin_without_hinge"):
+            if getattr(w, name):
+                found[name] = getattr(losses, name)(pictures["mean"], pictures["neutral"])
+        target = seen
+        if self.perceptual_layers and w.perceptual_of == ("re_identified",):
+            with torch.no_grad():
+                target = self.look(pictures["neutral"])
+        return self.weigh(found | self.perceptual(pictures, target))
+
+    def pictures(self, images: Tensor, seen: Mapping[str, Tensor]) -> Pictures:
+        w, model = self.weights, self.model
+        with torch.no_grad():
+            forward, backward = model.flows(model.expression_encoder(images))
+            neutral = model.expression_decoder(self.stem(seen), forward)
+        identity = model.identity_encoder(images)
+        mean = model.mean_face(neutral, identity)
+        if w.mean == "batch":
+            others = mean_over_replicas(mean.mean(dim=0, keepdim=True)).expand_as(mean)
+        else:
+            others = mean[partners(len(images))]
+        pictures = {"neutral": neutral, "mean": others if w.mean == "batch" else mean}
+        pictures["re_identified"] = model.re_identify(others, identity)
+        if w.warped or w.ssim_warped:
+            pictures["warped"] = warp(pictures["re_identified"], backward)
+        if w.rebuilt or w.ssim_rebuilt or "rebuilt" in w.perceptual_of:
+            pictures["rebuilt"] = model.re_express(pictures["re_identified"], backward)
+        return pictures
+
+
+def swap_pairs(x: Tensor) -> Tensor:
+    """Puts each picture's pair in its place."""
+    first, second = x.chunk(2)
+    return torch.cat([second, first])
+
+
+def partners(num_images: int) -> Tensor:
+    """For each picture the index of one of another clip: its neighbour, two by two (equations 14 and 15)."""
+    clips = torch.arange(num_images // 2)
+    other = clips ^ 1 if len(clips) % 2 == 0 else clips.roll(1)
+    return torch.cat([other, other + len(clips)])
