@@ -51,15 +51,6 @@ def load_config(name: str) -> FaceCycleConfig:
         raise ModelError(f"{folder / CONFIG}: cannot be read ({type(error).__name__}: {error})") from None
 
 
-def load_config(name: str) -> FaceCycleConfig:
-    """The model's sizes and framing, without its weights. Errors: ModelError."""
-    file = locate_model(name) / CONFIG
-    try:
-        return FaceCycleConfig.from_dict(json.loads(file.read_text())["facecycle"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file}: cannot be read ({type(error).__name__}: {error})") from None
-
-
 def load_model(name: str) -> FaceCycle:
     """The model in evaluation mode, on the CPU, in float32. Errors: ModelError."""
     from safetensors.torch import load_file

@@ -102,7 +102,7 @@ class _Run:
             IdentityStage(self.model, vgg, recipe.identity),
         )
         for stage in self.stages:
-            stage.to(self.device, memory_format=torch.channels_last)
+            stage.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         per_epoch = steps_per_epoch(len(store), recipe.num_pairs)
         self.schedules = (recipe.stage1, recipe.stage2)
         self.num_steps = tuple(schedule.num_steps(per_epoch) for schedule in self.schedules)
