@@ -59,7 +59,7 @@ class _Codes:
             self.usual_change = max(float(change), LEAST_USUAL_CHANGE)
 
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        codes = self._codes[self._order[rows]].astype(np.float32)
+        codes = np.nan_to_num(self._codes[self._order[rows]].astype(np.float32))
         return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-12)
 
 

@@ -10,6 +10,7 @@ import pytest
 from fcvideo.faces import detect
 from fcvideo.faces.detect import FaceDetector, Faces, TorchNetwork, network_size
 
+SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "astronaut.mp4"
 ORIGINAL = Path(detect.__file__).parent / "weights" / "face_detection_yunet_2023mar.onnx"
 EVERY_SIZE = 10_000  # a long side that no test picture reaches: nothing is shrunk
 
@@ -67,6 +68,14 @@ def test_faces_equal_those_of_opencv(frames: list[np.ndarray], backend: str) -> 
     assert sum(map(len, expected)) >= 15
     for ours, theirs in zip(found, expected, strict=True):
         assert_equal(ours, theirs, 0.01)
+
+
+def test_the_sample_has_the_face_that_opencv_finds_in_every_frame(backend: str) -> None:
+    frames = read(SAMPLE, 1, 1000)
+    found = detector(backend)(frames)
+    assert [len(faces) for faces in found] == [1] * 100
+    for ours, frame in zip(found[::10], frames[::10], strict=True):
+        assert_equal(ours, opencv_faces(frame, 20), 0.01)
 
 
 def test_a_face_does_not_depend_on_the_rest_of_its_batch(frames: list[np.ndarray], backend: str) -> None:
