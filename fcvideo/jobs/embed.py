@@ -1,0 +1,216 @@
+"""`fcvideo embed`: videos in, one table of face codes out. Decides what is missing, has an engine do it, compacts.
+
+inputs -> plans -> segments -> [read, find, crop] -> [encode, write a part] -> compaction -> table
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+from fcvideo import __version__
+from fcvideo.config import EmbedSettings
+from fcvideo.errors import OutputError, SettingsError
+from fcvideo.faces.crop import Framing
+from fcvideo.jobs.cluster import cluster_gpus, ray_cluster
+from fcvideo.jobs.devices import count_cores, resolve_gpus
+from fcvideo.jobs.encoding import Encoding, Written
+from fcvideo.jobs.ledger import UNFAILED, Ledger, VideoState
+from fcvideo.jobs.meter import Meter
+from fcvideo.jobs.pipeline_local import run_local
+from fcvideo.jobs.progress import Reporter
+from fcvideo.jobs.reader_process import ReaderPool
+from fcvideo.jobs.reading import FaceReader, Looking
+from fcvideo.models.store import load_config, locate_model, model_hash
+from fcvideo.tables.parts import Parts, video_key
+from fcvideo.tables.result import Result
+from fcvideo.video.inputs import resolve_inputs
+
+# Ray needs 15 to 25 s to start, and pays where there is more to use than this process can: GPUs, or many cores.
+SMALL_PLAN_SECONDS, SMALL_PLAN_SECONDS_ON_ONE_DEVICE = 600.0, 7200.0
+MANY_CORES = 8
+FAILURES_SHOWN = 20
+
+
+def embed(settings: EmbedSettings, reader: type[FaceReader] = FaceReader) -> dict[str, Any]:
+    """Writes the table `settings.out` and the videos table beside it; gives the summary. Goes on where one stopped.
+
+    Errors: UsageError's children. What is wrong with a video is told in its row, and makes the exit code 3.
+    """
+    with ExitStack() as stack:
+        return _Run(settings, reader, stack).run()
+
+
+class _Run:
+    def __init__(self, settings: EmbedSettings, reader: type[FaceReader], stack: ExitStack) -> None:
+        self.started = time.monotonic()
+        self.settings, self.reader, self.stack = settings, reader, stack
+        self.sources = resolve_inputs(settings.inputs, settings.limit)
+        self.result = Result(settings.out)
+        self.parts = Parts(self.result.parts_folder)
+        config = load_config(settings.model)
+        self.code_dim = config.code_dim
+        self.looking = Looking(
+            fps=settings.fps,
+            start_seconds=settings.start,
+            duration_seconds=settings.duration,
+            min_face_px=settings.min_face,
+            score_threshold=settings.score,
+            side_px=config.image_side,
+            framing=Framing(config.framing_side_factor, config.framing_center),
+        )
+        self.gpus = self._resolve_gpus()
+        self.pool = stack.enter_context(ReaderPool(reader, self.looking, self._num_readers()))
+        precision = settings.precision
+        if precision == "auto":
+            precision = "float16" if self.gpus else "float32"
+        model = str(locate_model(settings.model).absolute())
+        folder = self.parts.folder.absolute()
+        self.encoding = Encoding(model, precision, settings.batch_size, settings.cycle_error, folder)
+        self.identity = self._identity()
+        self.reporter = stack.enter_context(Reporter(settings.progress))
+
+    def _resolve_gpus(self) -> int:
+        settings = self.settings
+        if settings.address is not None:
+            if settings.engine == "local":
+                raise SettingsError("--address and --engine local exclude each other")
+            self.stack.enter_context(ray_cluster(settings.address))
+            return resolve_gpus(settings.gpus, cluster_gpus(), f"the cluster at {settings.address}")
+        gpus = resolve_gpus(settings.gpus)
+        if settings.engine == "local" and gpus > 1:
+            if settings.gpus is not None:
+                raise SettingsError(f"--gpus {gpus}: --engine local uses one; go on with --gpus 1, or --engine ray")
+            return 1
+        return gpus
+
+    def _num_readers(self) -> int:
+        return self.settings.workers or max(1, count_cores() - 1)
+
+    def _identity(self) -> dict[str, Any]:
+        """Whatever decides what the rows say. The batch size moves a code by less than 1e-5."""
+        settings = self.settings
+        return {
+            "version": __version__,
+            "model_hash": model_hash(settings.model),
+            "fps": settings.fps,
+            "start": settings.start,
+            "duration": settings.duration,
+            "min_face": settings.min_face,
+            "score": settings.score,
+            "precision": self.encoding.precision,
+            "cycle_error": settings.cycle_error,
+        }
+
+    def run(self) -> dict[str, Any]:
+        ledger = self._open_ledger()
+        states = self._plan(ledger)
+        engine = self._choose_engine(states)
+        if self.settings.dry_run:
+            return self._describe_plan(states, engine)
+        rows = [state.carried_row for state in states if state.carried_row is not None]
+        if len(rows) < len(states):
+            self._execute(states, engine)
+            self.reporter.begin("writing", 0)
+            metadata = {"model": self.settings.model, **self.identity}
+            rows = self.result.write(list(ledger.results(states)), self.code_dim, metadata)
+            self.reporter.end()
+        self.parts.remove(video_key(state.source.name) for state in states)
+        return self._summarize(rows)
+
+    def _open_ledger(self) -> Ledger:
+        """Refuses what must not be touched; unless this is a dry run, takes the place."""
+        settings = self.settings
+        earlier: dict[str, dict[str, Any]] = {}
+        if not settings.overwrite:
+            is_resumed = self.parts.check(self.identity)
+            if not self.parts.run().get("replaces"):
+                self.result.check(self.identity, is_resumed=is_resumed)
+                earlier = self.result.videos()
+        if others := sorted(earlier.keys() - {source.name for source in self.sources}):
+            raise OutputError(
+                f"{settings.out}: holds {len(others)} videos that are not among these inputs, such as {others[0]}; "
+                "name them too, choose another --out, or --overwrite"
+            )
+        if not settings.dry_run:
+            self.parts.claim(self.identity, overwrite=settings.overwrite)
+            self.stack.callback(self.parts.release)
+        return Ledger(self.parts, earlier, is_fresh=settings.overwrite)
+
+    def _plan(self, ledger: Ledger) -> list[VideoState]:
+        self.reporter.begin("planning", len(self.sources))
+        states: list[VideoState] = []
+        for plan in self.pool.plan([(source, ledger.known_id(source)) for source in self.sources]):
+            states.append(ledger.enter(plan, keep=not self.settings.dry_run))
+            self.reporter.update(len(states), videos=len(states))
+        self.reporter.end()
+        order = {source.name: position for position, source in enumerate(self.sources)}
+        return sorted(states, key=lambda state: order[state.source.name])
+
+    def _choose_engine(self, states: list[VideoState]) -> str:
+        if self.settings.engine != "auto":
+            return self.settings.engine
+        seconds = Meter(states).total_seconds
+        has_many = self.gpus > 1 and seconds > SMALL_PLAN_SECONDS
+        is_large = seconds > SMALL_PLAN_SECONDS_ON_ONE_DEVICE and count_cores() >= MANY_CORES
+        return "ray" if self.settings.address is not None or has_many or is_large else "local"
+
+    def _execute(self, states: list[VideoState], engine: str) -> None:
+        meter = Meter(states)
+        num_missing = sum(len(state.missing) for state in states)
+        num_done = sum(state.num_segments for state in states) - num_missing
+        if num_done and num_missing:
+            self.reporter.say(f"{num_done} segments are there from an earlier run, {num_missing} are missing")
+        self.reporter.begin("embedding", meter.total_seconds)
+        meter.on_change = self.reporter.update
+        if num_missing:
+            for written in self._engine(states, engine, meter):
+                meter.add(written)
+        self.reporter.end()
+
+    def _engine(self, states: list[VideoState], engine: str, meter: Meter) -> Iterator[Written]:
+        work = [(segment, state.known["video_id"]) for state in states for segment in state.missing]
+        if engine == "local":
+            device = "cuda" if self.gpus else "cpu"
+            return run_local(work, self.pool, self.encoding, device, tick=meter.tick)
+        from fcvideo.jobs.pipeline_ray import run_ray
+
+        self.pool.__exit__()
+        self.stack.enter_context(ray_cluster(self.settings.address, self.gpus))
+        return run_ray(work, self.reader, self.looking, self.encoding, self.gpus, self.settings.workers)
+
+    def _describe_plan(self, states: list[VideoState], engine: str) -> dict[str, Any]:
+        for state in states:
+            status = "done before" if state.carried_row else state.known["status"]
+            plan = f"{len(state.missing)} of {state.num_segments} segments to do"
+            self.reporter.say(f"{state.source.name}: {status}, {plan}")
+        return {
+            "dry_run": True,
+            "videos": len(states),
+            "segments": sum(len(state.missing) for state in states),
+            "video_seconds": round(Meter(states).total_seconds, 3),
+            "engine": engine,
+            "gpus": self.gpus,
+            "out": self.settings.out,
+            "exit_code": 0,
+        }
+
+    def _summarize(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        failed = [row for row in rows if row["status"] not in UNFAILED]
+        for row in failed[:FAILURES_SHOWN]:
+            self.reporter.say(f"{row['video']}: {row['status']}: {row['error']}")
+        if len(failed) > FAILURES_SHOWN:
+            self.reporter.say(f"and {len(failed) - FAILURES_SHOWN} more, see {self.result.videos_path}")
+        return {
+            "videos": len(rows),
+            "frames": sum(row["num_frames_sampled"] for row in rows),
+            "faces": sum(row["num_faces"] for row in rows),
+            "tracks": sum(row["num_tracks"] for row in rows),
+            "failed": len(failed),
+            "seconds": round(time.monotonic() - self.started, 3),
+            "out": self.settings.out,
+            "videos_out": str(self.result.videos_path),
+            "exit_code": 3 if failed else 0,
+        }

@@ -1,0 +1,102 @@
+"""The second stage of `embed`, on a GPU or the CPU: turns a chunk's crops into codes, and writes its rows as a part."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fcvideo.errors import ResourceError
+from fcvideo.jobs.reading import Chunk
+from fcvideo.models.facecycle import normalize
+from fcvideo.models.store import load_model
+from fcvideo.tables.parts import Part, video_key
+from fcvideo.tables.schema import FaceColumns, embeddings_table
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How faces become codes, and where the rows go: all that an encoder must know."""
+
+    model: str  # folder or name
+    precision: str  # float32, bfloat16 or float16
+    batch_size: int
+    cycle_error: bool
+    parts_folder: Path
+
+
+@dataclass(frozen=True)
+class Written:
+    """The receipt for one chunk whose rows are on the disk."""
+
+    video: str
+    segment: int
+    is_last: bool
+    num_frames: int
+    num_faces: int
+
+
+class FaceEncoder:
+    """Turns the crops of a chunk into codes on one device, and writes its rows as a part file."""
+
+    def __init__(self, encoding: Encoding, device: str, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.encoding = encoding
+        self.device = torch.device(device)
+        self.dtype = getattr(torch, encoding.precision)
+        self.model = load_model(encoding.model).to(self.device)
+
+    def __call__(self, chunk: Chunk) -> Written:
+        started = time.monotonic()
+        expression, identity, cycle_error = self.encode(chunk.crops)
+        faces = FaceColumns(
+            chunk.face_frame,
+            chunk.boxes,
+            chunk.scores,
+            chunk.landmarks,
+            chunk.affines,
+            expression,
+            identity,
+            cycle_error,
+        )
+        video = chunk.segment.source.name
+        rows = embeddings_table(video, chunk.video_id, chunk.frame_index, chunk.pts_seconds, chunk.is_decoded, faces)
+        record = {
+            "num_frames_sampled": len(chunk.frame_index),
+            "num_frames_decoded": int(chunk.is_decoded.sum()),
+            "num_damaged": chunk.num_damaged,
+            "num_faces": len(chunk.crops),
+            "status": chunk.status,
+            "error": chunk.error,
+            "seconds": chunk.seconds + time.monotonic() - started,
+        }
+        part = Part(self.encoding.parts_folder, video_key(video), chunk.segment.index, chunk.index, chunk.is_last)
+        part.write(rows, record)
+        return Written(video, chunk.segment.index, chunk.is_last, len(chunk.frame_index), len(chunk.crops))
+
+    def encode(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """uint8 (N, S, S, 3) to expression and identity (N, D) and cycle errors (N,) or None, all float32.
+
+        Batches are formed within the chunk alone, so that a face's last digits do not depend on the run.
+        """
+        size, code_dim = self.encoding.batch_size, self.model.config.code_dim
+        codes = [np.empty((0, code_dim), np.float32)], [np.empty((0, code_dim), np.float32)], [np.empty(0, np.float32)]
+        uses_half = self.dtype != torch.float32
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=uses_half):
+                for start in range(0, len(crops), size):
+                    batch = torch.from_numpy(crops[start : start + size]).to(self.device).permute(0, 3, 1, 2)
+                    embedding = self.model.embed(normalize(batch), cycle_error=self.encoding.cycle_error)
+                    for kept, value in zip(codes, embedding, strict=True):
+                        if value is not None:
+                            kept.append(value.float().cpu().numpy())
+        except torch.cuda.OutOfMemoryError:
+            raise ResourceError(
+                f"{self.device}: its memory is too small for {size} faces at once; go on with --batch-size {size // 2}"
+            ) from None
+        expression, identity, cycle_error = (np.concatenate(parts) for parts in codes)
+        return expression, identity, cycle_error if self.encoding.cycle_error else None
