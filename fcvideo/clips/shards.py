@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from fcvideo.tables.atomic import written_atomically
+from fcvideo.tables.schema import metadata_of, with_metadata
 
 _FIELDS: list[pa.Field] = [
     pa.field("clip_id", pa.string()),
@@ -24,7 +26,6 @@ _FIELDS: list[pa.Field] = [
     pa.field("boxes", pa.list_(pa.list_(pa.float32(), 4))),
 ]
 CLIP_SCHEMA = pa.schema(_FIELDS)
-METADATA_KEY = b"fcvideo"
 VIDEOS_SUFFIX = ".videos.parquet"  # the record of inputs beside the shards; no clips in it
 UNFINISHED = ".parts"  # stands in a folder of shards while prepare is at work there
 
@@ -66,7 +67,7 @@ def write_clips(
 
 def write_shard(path: Path, clips: Iterable[Clip], metadata: dict[str, Any]) -> None:
     """Writes one file of any size, zero clips included; whole or not there."""
-    with _AtomicShard(path, metadata) as shard:
+    with _open_shard(path, metadata) as shard:
         for clip in clips:
             shard.add(clip)
 
@@ -82,14 +83,14 @@ def read_clips(path: Path) -> Iterator[Clip]:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """What was given to the writer as `metadata`."""
-    return json.loads((pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}"))
+    return metadata_of(pq.read_schema(path)) or {}
 
 
 def _fill_shard(
     path: Path, first: Clip, stream: Iterator[Clip], metadata: dict[str, Any], shard_bytes: int
 ) -> Clip | None:
     """Writes `first` and what follows until the shard is full; returns the clip that no longer fits in."""
-    with _AtomicShard(path, metadata) as shard:
+    with _open_shard(path, metadata) as shard:
         shard.add(first)
         for clip in stream:
             if shard.size_bytes + clip.size_bytes > shard_bytes:
@@ -98,42 +99,35 @@ def _fill_shard(
     return None
 
 
-class _AtomicShard:
-    def __init__(self, path: Path, metadata: dict[str, Any]) -> None:
-        self.path = path
+@contextmanager
+def _open_shard(path: Path, metadata: dict[str, Any]) -> Iterator[_Shard]:
+    schema = with_metadata(CLIP_SCHEMA, metadata)
+    with (
+        written_atomically(path) as unfinished,
+        # JPEG does not shrink, and the other columns are small.
+        pq.ParquetWriter(unfinished, schema, compression="none", use_dictionary=False) as writer,
+    ):
+        shard = _Shard(writer, schema)
+        yield shard
+        shard.flush_group()
+
+
+class _Shard:
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
         self.size_bytes = 0
-        self._unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        self._schema = CLIP_SCHEMA.with_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
+        self._writer = writer
+        self._schema = schema
         self._group: list[Clip] = []
         self._group_bytes = 0
-
-    def __enter__(self) -> _AtomicShard:
-        self._sink = self._unfinished.open("wb")
-        # JPEG does not shrink; the other columns are small.
-        self._writer = pq.ParquetWriter(self._sink, self._schema, compression="none", use_dictionary=False)
-        return self
 
     def add(self, clip: Clip) -> None:
         self._group.append(clip)
         self._group_bytes += clip.size_bytes
         self.size_bytes += clip.size_bytes
         if len(self._group) >= GROUP_CLIPS or self._group_bytes >= GROUP_BYTES:
-            self._flush_group()
+            self.flush_group()
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._flush_group()
-        self._writer.close()
-        self._sink.flush()
-        os.fsync(self._sink.fileno())
-        self._sink.close()
-        if kind is None:
-            self._unfinished.replace(self.path)
-            _sync_folder(self.path.parent)
-        else:
-            self._unfinished.unlink()
-
-    def _flush_group(self) -> None:
+    def flush_group(self) -> None:
         if not self._group:
             return
         columns = {name: [_cell(clip, name) for clip in self._group] for name in CLIP_SCHEMA.names}
@@ -145,11 +139,3 @@ def _cell(clip: Clip, column: str) -> Any:
     if column == "num_frames":
         return len(clip.frames)
     return clip.boxes.tolist() if column == "boxes" else getattr(clip, column)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

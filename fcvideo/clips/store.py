@@ -5,7 +5,6 @@ Only id columns are held in memory; pictures are read a row group at a time.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fcvideo.clips.shards import CLIP_SCHEMA, METADATA_KEY, UNFINISHED, VIDEOS_SUFFIX
+from fcvideo.clips.shards import CLIP_SCHEMA, UNFINISHED, VIDEOS_SUFFIX
 from fcvideo.errors import InputError
+from fcvideo.tables.schema import metadata_of
 
 CROP_COLUMNS = ("source", "person", "clip", "frame", "name", "jpeg")
 
@@ -26,25 +26,25 @@ class ClipStore:
     """Clips of `path`: a folder of shards, one shard, a table of ready crops, or several of these with commas between.
 
     Clips keep the order of the files; a person is one wherever the same name (and source) returns below the same
-    path, and a clip of unknown person is a person of its own. Picklable. For one thread; a copy per loading process.
+    path, and a clip of unknown person is a person of its own. `limit` keeps the first clips only. Picklable. For one
+    thread; a copy per loading process.
     """
 
-    def __init__(self, path: str | Path, cache_bytes: int = 256 << 20) -> None:
+    def __init__(self, path: str | Path, limit: int | None = None, cache_bytes: int = 256 << 20) -> None:
         self.path = str(path)
         self.cache_bytes = cache_bytes
         self._tables: list[_Table] = []
         persons: list[np.ndarray] = []
-        num_persons = 0
+        num_numbered = 0
         for part in str(path).split(","):
             tables = [_read_index(file) for file in _list_files(Path(part.strip()))]
-            numbers, num_persons = _number_persons(tables, num_persons)
+            numbers, num_numbered = _number_persons(tables, num_numbered)
             self._tables += tables
             persons += numbers
-        self.persons = np.concatenate(persons)  # (clips,) int64, 0 .. num_persons - 1
-        self.num_persons = num_persons
-        self.clip_lengths = np.concatenate(
-            [table.lengths for table in self._tables]
-        )  # (clips,) int64, frames of each clip
+        self.persons = np.concatenate(persons)[:limit]  # (clips,) int64, 0 .. num_persons - 1
+        self.num_persons = len(np.unique(self.persons))
+        # (clips,) int64, frames of each clip
+        self.clip_lengths = np.concatenate([table.lengths for table in self._tables])[:limit]
         self._first_clip = np.cumsum([0, *(len(table.lengths) for table in self._tables)])
         self._first_group = np.cumsum([0, *(len(table.group_starts) - 1 for table in self._tables)])
         self._cache: OrderedDict[tuple[int, int], pa.Array] = OrderedDict()
@@ -52,7 +52,7 @@ class ClipStore:
             raise InputError(f"{path}: holds no clips")
 
     def __len__(self) -> int:
-        return int(self._first_clip[-1])
+        return len(self.clip_lengths)
 
     @property
     def num_frames(self) -> int:
@@ -182,7 +182,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 def _index_of_clips(path: Path, parquet: pq.ParquetFile, starts: np.ndarray) -> _Table:
     ids = parquet.read(columns=["person", "num_frames"])
-    metadata = json.loads((parquet.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}"))
+    metadata = metadata_of(parquet.schema_arrow) or {}
     persons = [None if name is None else ("", name) for name in ids["person"].to_pylist()]
     return _Table(path, "frames", metadata, starts, ids["num_frames"].to_numpy().astype(np.int64), persons)
 

@@ -1,0 +1,145 @@
+"""The folder that `prepare` fills: a part per finished video while it works, shards and a table of videos after.
+
+    .parts/<video>/clips.parquet   clips of one video, and what is known of it; an empty one for a video that failed
+    clips-00000.parquet ..         shards
+    clips.videos.parquet           a row per video; names the number of shards, so that a half-written one is told apart
+
+Videos that come later are added in further shards.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fcvideo.clips.shards import UNFINISHED, VIDEOS_SUFFIX, Clip, read_clips, read_metadata, write_clips, write_shard
+from fcvideo.errors import OutputError
+from fcvideo.tables.atomic import clear_leftovers, written_atomically
+from fcvideo.tables.parts import Parts, refuse_other_identity, video_key
+from fcvideo.tables.schema import metadata_of, videos_schema, with_metadata
+
+_COUNTS: list[pa.Field] = [
+    pa.field("num_frames_failed", pa.int64(), nullable=False),
+    pa.field("num_tracks_too_small", pa.int64(), nullable=False),
+    pa.field("num_tracks_too_short", pa.int64(), nullable=False),
+    pa.field("num_clips", pa.int64(), nullable=False),
+    pa.field("num_clip_frames", pa.int64(), nullable=False),
+]
+
+Record = dict[str, Any]
+
+
+def clip_videos_schema() -> pa.Schema:
+    """`embed`'s table of videos without the frames decoded (prepare does not decode all), and with counts of clips."""
+    fields = [field for field in videos_schema() if field.name != "num_frames_decoded"]
+    return pa.schema(fields + _COUNTS)
+
+
+def write_part(folder: Path, clips: Iterable[Clip], record: Record) -> None:
+    """Marks a video done, on any machine that sees `folder`; `record` has the columns of `clip_videos_schema`."""
+    part = _part_path(folder, record["video"])
+    part.parent.mkdir(exist_ok=True)
+    write_shard(part, clips, record)
+
+
+def worth_another_try(record: Record) -> bool:
+    """An `error` may have been the network's or the disk's fault; other failures are the file's own."""
+    return record["status"] == "error" and not record["num_clips"]
+
+
+def _part_path(folder: Path, video: str) -> Path:
+    return folder / UNFINISHED / video_key(video) / "clips.parquet"
+
+
+class ClipFolder:
+    """`identity` is whatever decides what the clips look like; shards carry it as their metadata.
+
+    Errors: OutputError where other clips lie, or another process is at work.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
+        self.path = path
+        self.identity = identity
+        self.overwrite = overwrite
+        self._parts = Parts(path / UNFINISHED)
+        self._table = path / f"clips{VIDEOS_SUFFIX}"
+        self._finished: dict[str, Record] = {}
+        self._num_shards = 0
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path}: is a file; --out of prepare names a folder")
+        if not overwrite:
+            self._read_finished()
+
+    @property
+    def is_finished(self) -> bool:
+        return self._table.is_file() and not self._parts.folder.exists()
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """Of the videos whose clips are in shards, by name."""
+        return self._finished
+
+    def claim(self) -> None:
+        """Takes the folder for this process; with `overwrite`, clips of earlier runs are removed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._parts.claim(self.identity, overwrite=self.overwrite)
+        clear_leftovers(self.path, "clips*")
+        if self.overwrite:
+            self._table.unlink(missing_ok=True)
+        for _, shard in self._shards_from(self._num_shards):
+            shard.unlink()
+
+    def release(self) -> None:
+        self._parts.release()
+
+    def record(self, video: str) -> Record | None:
+        """What is known of a video that is done."""
+        if (part := _part_path(self.path, video)).is_file():
+            return read_metadata(part)
+        return self._finished.get(video)
+
+    def forget(self, video: str) -> None:
+        """The video is not done after all. Errors: OutputError where its clips are in a shard already."""
+        if self._finished.get(video, {}).get("num_clips"):
+            raise OutputError(f"{self.path}: {video} has changed since its faces were cut; --overwrite starts anew")
+        self._parts.discard_video(video_key(video))
+
+    def finish(self) -> None:
+        """Moves all parts into shards, in order of the videos' names."""
+        parts = {record["video"]: (part, record) for part, record in self._read_parts()}
+        names = sorted(parts.keys() - {name for name, record in self._finished.items() if record["num_clips"]})
+        clips = itertools.chain.from_iterable(read_clips(parts[name][0]) for name in names)
+        shards = write_clips(self.path, clips, self.identity, first_shard=self._num_shards)
+        self._finished |= {name: parts[name][1] for name in names}
+        self._num_shards += len(shards)
+        metadata = {"identity": self.identity, "num_shards": self._num_shards}
+        rows = [self._finished[name] for name in sorted(self._finished)]
+        table = pa.Table.from_pylist(rows, schema=with_metadata(clip_videos_schema(), metadata))
+        with written_atomically(self._table) as unfinished:
+            pq.write_table(table, unfinished)
+        self._parts.remove(map(video_key, parts))
+
+    def _read_finished(self) -> None:
+        if self._table.is_file():
+            table = pq.read_table(self._table)
+            metadata = metadata_of(table.schema) or {}
+            refuse_other_identity(self.path, metadata.get("identity", {}), self.identity)
+            self._finished = {record["video"]: record for record in table.to_pylist()}
+            self._num_shards = metadata["num_shards"]
+        elif not self._parts.check(self.identity) and (others := sorted(self.path.glob("*.parquet"))):
+            raise OutputError(f"{self.path}: {others[0].name} there is not prepare's; choose another --out")
+
+    def _read_parts(self) -> Iterator[tuple[Path, Record]]:
+        for part in self._parts.folder.glob("*/clips.parquet"):
+            yield part, read_metadata(part)
+
+    def _shards_from(self, first: int) -> Iterator[tuple[int, Path]]:
+        for path in self.path.glob("clips-*.parquet"):
+            number = path.stem.removeprefix("clips-")
+            if number.isdigit() and int(number) >= first:
+                yield int(number), path
