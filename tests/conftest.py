@@ -86,3 +86,48 @@ def frame_number(image: np.ndarray) -> int:
     centers = (np.arange(8) * 2 + 1) * width // 16
     bits = image[:, centers].mean(axis=(0, 2)) > 128
     return int((bits << np.arange(8)).sum())
+
+
+@pytest.fixture(scope="session")
+def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """VGG-19 weights of the right shapes, random: what `--vgg` takes where ImageNet's are not at hand."""
+    import torch
+    from safetensors.torch import save_file
+
+    shapes = {0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128), 10: (256, 128)}
+    shapes |= {12: (256, 256), 14: (256, 256), 16: (256, 256), 19: (512, 256)}
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for number, (channels_out, channels_in) in shapes.items():
+        deviation = (2 / (9 * channels_in)) ** 0.5
+        weight = torch.randn(channels_out, channels_in, 3, 3, generator=generator) * deviation
+        weights[f"features.{number}.weight"] = weight.half()
+        weights[f"features.{number}.bias"] = torch.zeros(channels_out).half()
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
+    save_file(weights, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def crops_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of ready crops: 12 clips of 4 smooth color pictures, each clip one picture that moves."""
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    rows = []
+    for clip in range(12):
+        coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        wide = coarse.resize((128, 128), Image.Resampling.BICUBIC)
+        for frame in range(4):
+            left, top = (int(v) for v in rng.integers(0, 32, size=2))
+            data = io.BytesIO()
+            wide.crop((left, top, left + 96, top + 96)).save(data, "JPEG")
+            rows.append({"source": "s", "person": str(clip // 2), "clip": str(clip), "frame": frame})
+            rows[-1]["jpeg"] = data.getvalue()
+    path = tmp_path_factory.mktemp("crops") / "crops.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
