@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -59,8 +60,12 @@ def open_file(source: Source) -> Iterator[IO[bytes]]:
     except Exception as error:  # each file system raises its own kinds
         raise VideoError("error", f"{source.path}: cannot be opened ({_one_line(error)})") from error
     with file:
-        if not file.seekable():
-            raise VideoError("error", f"{source.path}: found a server without byte ranges, expected a seekable file")
+        try:
+            file.seek(0, os.SEEK_END)
+            file.seek(0)
+        except (OSError, ValueError) as error:  # fsspec's streams say that they are seekable
+            message = f"{source.path}: found a stream without byte ranges, expected a seekable file"
+            raise VideoError("error", message) from error
         yield file
 
 
@@ -103,7 +108,7 @@ def _opening_error(source: Source, file: IO[bytes], error: BaseException) -> Vid
         return VideoError("not_media", f"{source.path}: found an empty file, expected a video")
     if head[4:8] == b"ftyp":
         return VideoError("error", f"{source.path}: found an mp4 without a readable index (cut off while written?)")
-    if isinstance(error, av.error.InvalidDataError):
+    if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):  # unknown, or not on the whitelist
         return VideoError("not_media", f"{source.path}: found no known container, expected a video file")
     return VideoError("error", f"{source.path}: cannot be opened ({_one_line(error)})")
 
@@ -141,7 +146,7 @@ def demux(source: Source, container: av.container.InputContainer, stream: VideoS
             packets = container.demux(stream)
             yield None
         except Exception as error:  # a URL's connection
-            raise VideoError("error", f"{source.path}: reading failed ({_one_line(error)})") from error
+            raise reading_error(source, error) from error
         else:
             num_errors = 0
             yield packet
@@ -169,6 +174,10 @@ def seek_to_key(
 
 def is_flush(packet: Packet) -> bool:
     return packet.size == 0 and packet.pts is None and packet.dts is None
+
+
+def reading_error(source: Source, error: BaseException) -> VideoError:
+    return VideoError("error", f"{source.path}: reading failed ({_one_line(error)})")
 
 
 def _one_line(error: BaseException) -> str:

@@ -68,7 +68,9 @@ def _expand(text: str, base: Path, is_list: bool = False) -> Iterator[tuple[str,
     if path.is_dir():
         yield from _expand_folder(path, text)
     elif path.exists():
-        if path.suffix.lower() == ".txt" and not is_list:
+        if path.suffix.lower() == ".txt":
+            if is_list:
+                raise InputError(f"{path}: found a list within a list, expected a video")
             yield from _expand_list(path)
         else:
             yield _entry(path, text)

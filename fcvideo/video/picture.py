@@ -10,7 +10,8 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-_UNSPECIFIED = 2  # of ISO/IEC 23091-2 matrix coefficients
+_KNOWN_MATRICES = frozenset((0, 1, 4, 5, 6, 7, 9))  # of ISO/IEC 23091-2: those that the scaler knows
+_BT2020_CONSTANT = 10
 _SD_WIDTH, _SD_HEIGHT = 1280, 576
 
 
@@ -46,7 +47,7 @@ class RgbConverter:
             frame,
             format="rgb24",
             src_colorspace=_color_matrix(frame),
-            src_color_range=frame.color_range or ColorRange.MPEG,
+            src_color_range=_color_range(frame),
             dst_color_range=ColorRange.JPEG,
             interpolation=Interpolation.FAST_BILINEAR,
             threads=1,
@@ -62,7 +63,16 @@ class RgbConverter:
 
 def _color_matrix(frame: VideoFrame) -> int:
     """As tagged; untagged is BT.709 from HD size on and BT.601 below, as players have it."""
-    if frame.colorspace != _UNSPECIFIED:
+    if frame.colorspace == _BT2020_CONSTANT:
+        return Colorspace.BT2020
+    if frame.colorspace in _KNOWN_MATRICES:
         return frame.colorspace
     is_hd = frame.width >= _SD_WIDTH or frame.height > _SD_HEIGHT
     return Colorspace.ITU709 if is_hd else Colorspace.ITU601
+
+
+def _color_range(frame: VideoFrame) -> int:
+    if frame.color_range:
+        return frame.color_range
+    is_full = frame.format.name.startswith("yuvj") or frame.format.is_rgb
+    return ColorRange.JPEG if is_full else ColorRange.MPEG

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 
 from fcvideo.errors import VideoError
-from fcvideo.video.container import demux, open_file, open_video
+from fcvideo.video.container import demux, open_file, open_video, reading_error
 from fcvideo.video.decode import decode_in_order
 from fcvideo.video.inputs import Source
 from fcvideo.video.picture import orientation
@@ -27,6 +28,7 @@ class VideoInfo:
     width: int
     height: int
     rotation_deg: int
+    is_mirrored: bool
     average_rate: float | None
     duration_seconds: float | None
     start_seconds: float | None
@@ -42,7 +44,7 @@ def probe(source: Source) -> VideoInfo:
         frame = next((picture.frame for picture in pictures if picture.frame is not None), None)
         if frame is None:
             raise VideoError("no_frames", f"{source.path}: found a video stream without a picture, expected frames")
-        rotation_deg = orientation(frame).rotation_deg
+        rotation_deg, is_mirrored = orientation(frame)
         is_turned = rotation_deg % 180 == 90
         duration_seconds = _seconds(stream.duration, stream.time_base)
         if duration_seconds is None:
@@ -53,6 +55,7 @@ def probe(source: Source) -> VideoInfo:
             width=frame.height if is_turned else frame.width,
             height=frame.width if is_turned else frame.height,
             rotation_deg=rotation_deg,
+            is_mirrored=is_mirrored,
             average_rate=float(stream.average_rate) if stream.average_rate else None,
             duration_seconds=duration_seconds,
             start_seconds=_seconds(stream.start_time, stream.time_base),
@@ -66,18 +69,24 @@ def _seconds(pts: int | None, time_base: Fraction | None) -> float | None:
 
 
 def fingerprint(source: Source) -> str:
-    """32 hex digits from the file's size and 16 blocks of 64 KiB spread over it: all of a file up to 1 MiB."""
+    """32 hex digits from the file's size and 16 blocks of 64 KiB spread over it: all of a file up to 1 MiB.
+
+    Errors: VideoError.
+    """
     digest = hashlib.sha256()
     with open_file(source) as file:
-        size = file.seek(0, 2)
-        digest.update(size.to_bytes(8, "little"))
-        last_start = max(size - _BLOCK_BYTES, 0)
-        for start in sorted({last_start * i // (_NUM_BLOCKS - 1) for i in range(_NUM_BLOCKS)}):
-            file.seek(start)
-            digest.update(file.read(_BLOCK_BYTES))
+        try:
+            size = file.seek(0, os.SEEK_END)
+            digest.update(size.to_bytes(8, "little"))
+            last_start = max(size - _BLOCK_BYTES, 0)
+            for start in sorted({last_start * i // (_NUM_BLOCKS - 1) for i in range(_NUM_BLOCKS)}):
+                file.seek(start)
+                digest.update(file.read(_BLOCK_BYTES))
+        except Exception as error:  # each file system raises its own kinds
+            raise reading_error(source, error) from error
     return digest.hexdigest()[:32]
 
 
 def _size_bytes(source: Source) -> int:
     with open_file(source) as file:
-        return file.seek(0, 2)
+        return file.seek(0, os.SEEK_END)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 
+import av.error
 import numpy as np
 import numpy.typing as npt
 
@@ -39,21 +41,44 @@ def read_frames(segment: Segment, fps: float | None = None, threads: int = 1) ->
     convert = RgbConverter()
     sampler = _Sampler(segment, fps)
     for frame_index, picture in _pictures(segment, threads):
-        is_sampled = sampler.takes(picture.pts)
-        if segment.start_pts is not None and picture.pts < segment.start_pts:
-            continue
+        is_sampled = sampler.takes(picture.pts)  # which must see the frames outside the segment, too
         if segment.end_pts is not None and picture.pts >= segment.end_pts:
             if segment.is_indexed:
                 return
             continue
-        if is_sampled:
-            yield Frame(
-                frame_index,
-                float(picture.pts * segment.time_base),
-                None if picture.frame is None else convert(picture.frame),
-                picture.is_damaged,
-                picture.is_time_repaired,
-            )
+        if is_sampled and (segment.start_pts is None or picture.pts >= segment.start_pts):
+            yield _frame(segment, frame_index, picture, convert)
+
+
+def read_shown(segment: Segment, times_pts: Sequence[int], threads: int = 1) -> Iterator[Frame]:
+    """For each time, ascending, the frame that is on the screen then: the last decodable one that is not later.
+
+    A time before the segment's first decodable frame gets that one. Errors: VideoError.
+    """
+    convert = RgbConverter()
+    waiting = deque(times_pts)
+    current: tuple[int, Picture] | None = None
+    for frame_index, picture in _pictures(segment, threads):
+        while waiting and current is not None and picture.pts > waiting[0]:
+            waiting.popleft()
+            yield _frame(segment, *current, convert)
+        is_past = segment.is_indexed and segment.end_pts is not None and picture.pts >= segment.end_pts
+        if not waiting or (is_past and current is not None):
+            break
+        if picture.frame is not None:
+            current = frame_index, picture
+    for _ in waiting:
+        if current is not None:
+            yield _frame(segment, *current, convert)
+
+
+def _frame(segment: Segment, frame_index: int, picture: Picture, convert: RgbConverter) -> Frame:
+    pts_seconds = float(picture.pts * segment.time_base)
+    try:
+        image = None if picture.frame is None else convert(picture.frame)
+    except av.error.FFmpegError as error:
+        raise VideoError("error", f"{segment.source.path}: a picture has no form in RGB ({error})") from error
+    return Frame(frame_index, pts_seconds, image, picture.is_damaged, picture.is_time_repaired)
 
 
 class _Sampler:

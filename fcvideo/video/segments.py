@@ -57,8 +57,8 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class _PacketIndex:
-    """Packets that give a frame, in decoding order."""
+class PacketIndex:
+    """Packets that give a frame, in decoding order; `pts` without repetition."""
 
     pts: npt.NDArray[np.int64]
     dts: npt.NDArray[np.int64]
@@ -76,18 +76,15 @@ def plan_segments(
     `start_seconds` and `duration_seconds` bound presentation time as the container says it; frame indices still count
     from the video's first frame. Empty if no frame is within the bounds. Errors: VideoError.
     """
-    with open_video(source) as (container, stream):
-        time_base = stream.time_base
-        assert time_base is not None
-        index = _index_packets(source, container, stream)
+    index, time_base = index_packets(source)
     window_start = window_end = None
     if start_seconds is not None:
-        window_start = _to_pts(start_seconds, time_base)
+        window_start = to_pts(start_seconds, time_base)
     if duration_seconds is not None:
         if start_seconds is None:
             first_pts = int(index.pts.min()) if index is not None else _first_shown_pts(source)
             start_seconds = float(first_pts * time_base)
-        window_end = _to_pts(start_seconds + duration_seconds, time_base)
+        window_end = to_pts(start_seconds + duration_seconds, time_base)
     if index is None:
         return [Segment(source, 0, 1, time_base, False, start_pts=window_start, end_pts=window_end)]
     cuts = _choose_cuts(index, round(segment_seconds / time_base))
@@ -96,12 +93,19 @@ def plan_segments(
     return _within(_make_segments(source, index, cuts, time_base), index, window_start, window_end)
 
 
-def _to_pts(seconds: float, time_base: Fraction) -> int:
-    """The first time stamp that is not before `seconds`, to a microsecond."""
+def index_packets(source: Source) -> tuple[PacketIndex | None, Fraction]:
+    """The packet index and the time base; None where packets and frames do not match one to one. Errors: VideoError."""
+    with open_video(source) as (container, stream):
+        assert stream.time_base is not None
+        return _index_packets(source, container, stream), stream.time_base
+
+
+def to_pts(seconds: float, time_base: Fraction) -> int:
+    """The first time stamp that is not before `seconds`; a microsecond before counts as not before."""
     return ceil((Fraction(seconds) - _TOLERANCE_SECONDS) / time_base)
 
 
-def _index_packets(source: Source, container: av.container.InputContainer, stream: VideoStream) -> _PacketIndex | None:
+def _index_packets(source: Source, container: av.container.InputContainer, stream: VideoStream) -> PacketIndex | None:
     """None where packets and frames cannot be taken to match one to one. Errors: VideoError without any packet."""
     codec = stream.codec_context
     is_regular = codec.name in _ONE_FRAME_PER_PACKET
@@ -129,13 +133,13 @@ def _index_packets(source: Source, container: av.container.InputContainer, strea
             is_keyframe.append(packet.is_keyframe)
     if not num_packets:
         raise VideoError("no_frames", f"{source.path}: found a video stream without packets, expected frames")
-    index = _PacketIndex(np.array(pts, np.int64), np.array(dts, np.int64), np.array(is_keyframe, np.bool_))
+    index = PacketIndex(np.array(pts, np.int64), np.array(dts, np.int64), np.array(is_keyframe, np.bool_))
     if not is_regular or not len(pts) or len(np.unique(index.pts)) != len(pts):
         return None
     if not starts_clean or index.pts.min() < head_pts:
         # Cut from a longer recording: the pictures before the first decodable one never show.
         is_shown = index.pts >= _first_shown_pts(source)
-        index = _PacketIndex(index.pts[is_shown], index.dts[is_shown], index.is_keyframe[is_shown])
+        index = PacketIndex(index.pts[is_shown], index.dts[is_shown], index.is_keyframe[is_shown])
     return index
 
 
@@ -147,7 +151,7 @@ def _first_shown_pts(source: Source) -> int:
     raise VideoError("no_frames", f"{source.path}: found a video stream without a picture, expected frames")
 
 
-def _choose_cuts(index: _PacketIndex, segment_pts: int) -> list[int]:
+def _choose_cuts(index: PacketIndex, segment_pts: int) -> list[int]:
     """Positions in decoding order of the segments' first packets; the first is that of the first packet."""
     latest_before = np.maximum.accumulate(np.concatenate(([np.iinfo(np.int64).min], index.pts[:-1])))
     candidates = np.flatnonzero(index.is_keyframe & (index.pts > latest_before))
@@ -169,7 +173,7 @@ def _can_seek(source: Source, key_pts: int, key_dts: int) -> bool:
         return seek_to_key(source, container, stream, key_pts, key_dts) is not None
 
 
-def _make_segments(source: Source, index: _PacketIndex, cuts: list[int], time_base: Fraction) -> list[Segment]:
+def _make_segments(source: Source, index: PacketIndex, cuts: list[int], time_base: Fraction) -> list[Segment]:
     shown = np.sort(index.pts)
     first_pts = int(shown[0])
     segments = []
@@ -196,7 +200,7 @@ def _make_segments(source: Source, index: _PacketIndex, cuts: list[int], time_ba
 
 
 def _within(
-    segments: list[Segment], index: _PacketIndex, window_start: int | None, window_end: int | None
+    segments: list[Segment], index: PacketIndex, window_start: int | None, window_end: int | None
 ) -> list[Segment]:
     """The segments narrowed to the window; those without a frame in it are left out."""
     shown = np.sort(index.pts)
