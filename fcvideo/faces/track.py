@@ -20,6 +20,7 @@ LARGEST_MOVE = 1.5
 GAP_SECONDS = 1.0  # a face that is away for longer returns as a new track; in sparsely sampled videos STEPS_PER_GAP
 STEPS_PER_GAP = 2.5
 LONGEST_GAP_SECONDS = 5.0
+FLASH_SECONDS = 0.2  # a jump of all faces that lasts less was a miss and a false box, or one picture, and no cut
 UNLIKE = 4.0  # a code that changes by this many times the usual is another face's
 LEAST_USUAL_CHANGE = 0.005  # of 1 - cosine; a still picture's codes do not change at all
 NUM_SAMPLES = 4096  # pairs looked at to learn what is usual
@@ -58,9 +59,12 @@ class _Codes:
             change = np.percentile(1 - (before * after).sum(axis=1), 95)
             self.usual_change = max(float(change), LEAST_USUAL_CHANGE)
 
-    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        codes = np.nan_to_num(self._codes[self._order[rows]].astype(np.float32))
-        return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-12)
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return _directions(np.nan_to_num(self._codes[self._order[rows]].astype(np.float32)))
+
+
+def _directions(codes: np.ndarray) -> np.ndarray:
+    return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-12)
 
 
 @dataclass
@@ -69,10 +73,11 @@ class _Open:
 
     ids: np.ndarray
     rows: np.ndarray  # where each was seen last
+    until: np.ndarray  # time at which it is given up
     codes: np.ndarray  # (T, D) running directions; D is 0 without codes
 
     def __getitem__(self, chosen: np.ndarray) -> _Open:
-        return _Open(self.ids[chosen], self.rows[chosen], self.codes[chosen])
+        return _Open(*(values[chosen] for values in vars(self).values()))
 
     def __add__(self, other: _Open) -> _Open:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
@@ -92,7 +97,7 @@ class _Tracker:
         steps = np.diff(times[[frame.start for frame in frames]])
         self._step_seconds = float(np.median(steps)) if len(steps) else 0.0
         self._gap_seconds = max(GAP_SECONDS, min(STEPS_PER_GAP * self._step_seconds, LONGEST_GAP_SECONDS))
-        tracks = self._begin(np.arange(0))
+        tracks = self._begin(np.arange(0), self._codes_of(np.arange(0)))
         for frame in frames:
             tracks = self._advance(tracks, frame)
 
@@ -102,32 +107,34 @@ class _Tracker:
         rows = rows[:: len(rows) // NUM_SAMPLES + 1]
         return np.stack([self._before[rows], rows], axis=1)
 
-    def _begin(self, rows: np.ndarray) -> _Open:
+    def _codes_of(self, rows: np.ndarray) -> np.ndarray:
+        return np.empty((len(rows), 0), np.float32) if self._codes is None else self._codes[rows]
+
+    def _begin(self, rows: np.ndarray, codes: np.ndarray) -> _Open:
         self.ids[rows] = self._num_tracks + np.arange(len(rows))
         self._num_tracks += len(rows)
-        codes = np.empty((len(rows), 0), np.float32) if self._codes is None else self._codes[rows]
-        return _Open(self.ids[rows], rows, codes)
+        return _Open(self.ids[rows], rows, self._times[rows] + self._gap_seconds, codes)
 
     def _advance(self, tracks: _Open, frame: slice) -> _Open:
         """The open tracks after `frame`."""
-        rows = np.arange(frame.start, frame.stop)
-        tracks = tracks[self._times[frame.start] - self._times[tracks.rows] <= self._gap_seconds]
-        old, new, is_sure = self._pair(tracks, rows)
-        if not is_sure.any() and self._is_next(tracks, frame):  # every face jumped: a cut
-            return self._begin(rows)
+        rows, now = np.arange(frame.start, frame.stop), self._times[frame.start]
+        codes = self._codes_of(rows)
+        tracks = tracks[tracks.until >= now]
+        old, new, is_sure = self._pair(tracks, rows, codes)
+        if not is_sure.any() and self._is_next(tracks, now):  # every face jumped: a cut
+            tracks.until = np.minimum(tracks.until, now + FLASH_SECONDS)
+            return tracks + self._begin(rows, codes)
         self.ids[rows[new]] = tracks.ids[old]
         tracks.rows[old] = rows[new]
-        if self._codes is not None:
-            blend = CODE_MEMORY * tracks.codes[old] + (1 - CODE_MEMORY) * self._codes[rows[new]]
-            tracks.codes[old] = blend / np.maximum(np.linalg.norm(blend, axis=1, keepdims=True), 1e-12)
-        return tracks + self._begin(np.delete(rows, new))
+        tracks.until[old] = now + self._gap_seconds
+        tracks.codes[old] = _directions(CODE_MEMORY * tracks.codes[old] + (1 - CODE_MEMORY) * codes[new])
+        return tracks + self._begin(np.delete(rows, new), np.delete(codes, new, axis=0))
 
-    def _is_next(self, tracks: _Open, frame: slice) -> bool:
-        """Whether faces were seen just before this frame."""
-        away = self._times[frame.start] - self._times[tracks.rows]
-        return bool((away <= STEPS_PER_GAP * self._step_seconds).any())
+    def _is_next(self, tracks: _Open, now: float) -> bool:
+        """Whether faces were seen just before."""
+        return bool((now - self._times[tracks.rows] <= STEPS_PER_GAP * self._step_seconds).any())
 
-    def _pair(self, tracks: _Open, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _pair(self, tracks: _Open, rows: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Positions in `tracks` and in `rows` of the faces that are the same, and whether that is sure."""
         if not len(tracks.ids):
             return np.arange(0), np.arange(0), np.arange(0)
@@ -137,7 +144,7 @@ class _Tracker:
         move = self._moves(tracks.rows, rows)
         is_possible, is_sure, cost = move <= loose, move <= firm, move / loose
         if self._codes is not None:
-            change = (1 - tracks.codes @ self._codes[rows].T) / self._codes.usual_change
+            change = (1 - tracks.codes @ codes.T) / self._codes.usual_change
             is_possible &= change <= UNLIKE
             is_sure |= change <= 1
             cost += change / UNLIKE

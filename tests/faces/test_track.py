@@ -93,6 +93,13 @@ def test_a_return_to_the_first_shot_within_a_second_is_a_new_track() -> None:
     assert assign_tracks(*scene.arrays()).tolist() == [0] * 10 + [1] * 10 + [2] * 10
 
 
+def test_a_false_box_in_place_of_a_missed_face_does_not_end_its_track() -> None:
+    scene = Scene()
+    for frame in range(30):
+        scene.add(frame, 600 if frame == 15 else 100, 100)
+    assert assign_tracks(*scene.arrays()).tolist() == [0] * 15 + [1] + [0] * 14
+
+
 def crossing() -> Scene:
     scene = Scene()
     for frame in range(60):
