@@ -53,7 +53,7 @@ def crop_face(image: np.ndarray, affine: np.ndarray, side_px: int) -> np.ndarray
     # shrinking by 2 to 6, bilinear's by 0.8 to 2.8. Enlarged, Hamming's looks blocky.
     resampling = Image.Resampling.HAMMING if x_scale < 1 else Image.Resampling.BILINEAR
     box = (left, top, left + side_px / x_scale, top + side_px / y_scale)
-    return np.asarray(Image.fromarray(region).resize((side_px, side_px), resampling, box, REDUCING_GAP))
+    return np.array(Image.fromarray(region).resize((side_px, side_px), resampling, box, REDUCING_GAP))
 
 
 def _span(start: float, length: float, side_px: int, size: int) -> tuple[float, slice, tuple[int, int]]:
