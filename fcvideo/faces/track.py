@@ -13,8 +13,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 # A move is the centre's way in box sizes plus the log ratio of the sizes. From frame to frame of real clips at 25 to 30
-# fps it is 0.01 to 0.1. The liveliest of ten clips reached 0.33; the nearest boxes across three cuts were 0.49, 0.57 and
-# 2.2 apart.
+# fps it is 0.01 to 0.1. The liveliest of ten clips reached 0.33; the nearest boxes across three cuts were 0.49, 0.57
+# and 2.2 apart.
 FIRM_MOVE, FIRM_MOVE_PER_SECOND = 0.35, 2.0  # up to here, boxes alone say that it is the same face
 LOOSE_MOVE, LOOSE_MOVE_PER_SECOND = 0.6, 3.0  # beyond, it is another
 LARGEST_MOVE = 1.5
