@@ -62,7 +62,8 @@ class _Run:
             framing=Framing(config.framing_side_factor, config.framing_center),
         )
         self.gpus = self._resolve_gpus()
-        self.pool = stack.enter_context(ReaderPool(reader, self.looking, self._num_readers()))
+        # As many readers as cores: where the encoder is the slower one, they wait for it.
+        self.pool = stack.enter_context(ReaderPool(reader, self.looking, settings.workers or count_cores()))
         precision = settings.precision
         if precision == "auto":
             precision = "float16" if self.gpus else "float32"
@@ -85,9 +86,6 @@ class _Run:
                 raise SettingsError(f"--gpus {gpus}: --engine local uses one; go on with --gpus 1, or --engine ray")
             return 1
         return gpus
-
-    def _num_readers(self) -> int:
-        return self.settings.workers or max(1, count_cores() - 1)
 
     def _identity(self) -> dict[str, Any]:
         """Whatever decides what the rows say. The batch size moves a code by less than 1e-5."""
@@ -173,11 +171,11 @@ class _Run:
     def _engine(self, states: list[VideoState], engine: str, meter: Meter) -> Iterator[Written]:
         work = [(segment, state.known["video_id"]) for state in states for segment in state.missing]
         if engine == "local":
-            device = "cuda" if self.gpus else "cpu"
-            return run_local(work, self.pool, self.encoding, device, tick=meter.tick)
+            device, threads = ("cuda", None) if self.gpus else ("cpu", max(1, count_cores() // 2))
+            return run_local(work, self.pool, self.encoding, device, threads, meter.tick)
         from fcvideo.jobs.pipeline_ray import run_ray
 
-        self.pool.__exit__()
+        self.pool.close()
         self.stack.enter_context(ray_cluster(self.settings.address, self.gpus))
         return run_ray(work, self.reader, self.looking, self.encoding, self.gpus, self.settings.workers)
 

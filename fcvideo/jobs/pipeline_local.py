@@ -11,9 +11,11 @@ from fcvideo.video.segments import Segment
 Work = tuple[Segment, str]  # a segment and its video's id
 
 
-def run_local(work: Sequence[Work], pool: ReaderPool, encoding: Encoding, device: str, tick: Tick) -> Iterator[Written]:
+def run_local(
+    work: Sequence[Work], pool: ReaderPool, encoding: Encoding, device: str, threads: int | None, tick: Tick
+) -> Iterator[Written]:
     """Reads and encodes everything; a receipt for every chunk, in the order in which they become ready."""
     chunks = pool.read(work, tick)
-    encode = FaceEncoder(encoding, device)
+    encode = FaceEncoder(encoding, device, threads)
     for chunk in chunks:
         yield encode(chunk)

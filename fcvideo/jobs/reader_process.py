@@ -177,11 +177,16 @@ class ReaderPool:
         self._reader, self._looking, self._size = reader, looking, size
         self._processes = [ReaderProcess(reader, looking)]
         self._threads: list[threading.Thread] = []
+        self._stop = threading.Event()
 
     def __enter__(self) -> ReaderPool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stop.set()
         for process in self._processes:
             process.close()
         for thread in self._threads:
@@ -200,7 +205,7 @@ class ReaderPool:
         for item in work:
             waiting.put(item)
         results: Queue[tuple[str, Any]] = Queue(maxsize=len(self._processes) + 1)
-        stop = threading.Event()
+        stop = self._stop = threading.Event()
 
         def put(kind: str, value: Any) -> None:
             while not stop.is_set():

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from fcvideo.video.read import Frame
 
 SEGMENT_SECONDS = 30.0
-# A segment is one chunk, unless it is very long (a file that cannot be cut) or very crowded: crops stay under 50 MB.
-CHUNK_FRAMES, CHUNK_FACES = 4096, 4096
+# Some ten seconds of one face: memory stays bounded where a file cannot be cut, and encoding begins early.
+CHUNK_FRAMES, CHUNK_FACES = 256, 256
 
 
 @dataclass(frozen=True)
