@@ -11,6 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 _KNOWN_MATRICES = frozenset((0, 1, 4, 5, 6, 7, 9))  # of ISO/IEC 23091-2: those that the scaler knows
+_THUMBNAIL_PX = 16
 _BT2020_CONSTANT = 10
 _SD_WIDTH, _SD_HEIGHT = 1280, 576
 
@@ -23,8 +24,12 @@ class Orientation(NamedTuple):
 
 
 def orientation(frame: VideoFrame) -> Orientation:
-    """From the frame's display matrix, to the nearest right angle; rotation_deg is 0, 90, 180 or 270."""
-    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)  # type: ignore[call-overload]
+    """From the frame's display matrix, to the nearest right angle; rotation_deg is 0, 90, 180 or 270.
+
+    Looks at a thumbnail, for `side_data` ties its frame into a reference cycle: 300 MB of 1080p frames stayed alive.
+    """
+    thumbnail = _to_rgb(VideoReformatter(), frame, _THUMBNAIL_PX)
+    matrix = thumbnail.side_data.get(SideData.DISPLAYMATRIX)  # type: ignore[call-overload]
     if matrix is None:
         return Orientation(0, False)
     a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].astype(np.float64)
@@ -40,25 +45,37 @@ class RgbConverter:
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
+        self._coded_rotation: int | None = None
+        self._orientation = Orientation(0, False)
 
     def __call__(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
         """(height, width, 3) uint8 RGB, upright, contiguous."""
-        rgb = self._reformatter.reformat(
-            frame,
-            format="rgb24",
-            src_colorspace=_color_matrix(frame),
-            src_color_range=_color_range(frame),
-            dst_color_range=ColorRange.JPEG,
-            interpolation=Interpolation.FAST_BILINEAR,
-            threads=1,
-        )
-        image = rgb.to_ndarray()
-        rotation_deg, is_mirrored = orientation(frame)
+        rgb = _to_rgb(self._reformatter, frame)
+        image: npt.NDArray[np.uint8] = np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
+        if frame.rotation != self._coded_rotation:
+            self._coded_rotation, self._orientation = frame.rotation, orientation(frame)
+        rotation_deg, is_mirrored = self._orientation
+        if not (rotation_deg or is_mirrored):
+            return image
+        pixels = image.view("V3")[..., 0]  # moving whole pixels: 1.0 ms against 4.1 ms at 720p
         if is_mirrored:
-            image = image[:, ::-1]
-        if rotation_deg:
-            image = np.rot90(image, rotation_deg // 90)
-        return np.ascontiguousarray(image)
+            pixels = pixels[:, ::-1]
+        turned = np.ascontiguousarray(np.rot90(pixels, rotation_deg // 90))
+        return turned.view(np.uint8).reshape(*turned.shape, 3)
+
+
+def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, side_px: int | None = None) -> VideoFrame:
+    return reformatter.reformat(
+        frame,
+        width=side_px,
+        height=side_px,
+        format="rgb24",
+        src_colorspace=_color_matrix(frame),
+        src_color_range=_color_range(frame),
+        dst_color_range=ColorRange.JPEG,
+        interpolation=Interpolation.FAST_BILINEAR,
+        threads=1,
+    )
 
 
 def _color_matrix(frame: VideoFrame) -> int:

@@ -30,6 +30,8 @@ _ONE_FRAME_PER_PACKET = frozenset(
 )
 _FIELD_CODECS = frozenset(("h264", "hevc"))  # interlaced, the two fields of a frame may be two packets
 _PROGRESSIVE = (0, 1)  # AV_FIELD_UNKNOWN, AV_FIELD_PROGRESSIVE
+# Formats that give the same packets after a jump as without it; a damaged AVI follows its index only after a jump.
+_SEEKABLE_FORMATS = frozenset(("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts"))
 _TOLERANCE_SECONDS = Fraction(1, 1_000_000)
 
 
@@ -88,7 +90,7 @@ def plan_segments(
     if index is None:
         return [Segment(source, 0, 1, time_base, False, start_pts=window_start, end_pts=window_end)]
     cuts = _choose_cuts(index, round(segment_seconds / time_base))
-    if len(cuts) > 1 and not _can_seek(source, int(index.pts[cuts[-1]]), int(index.dts[cuts[-1]])):
+    if len(cuts) > 1 and not _can_jump(source, int(index.pts[cuts[-1]]), int(index.dts[cuts[-1]])):
         cuts = cuts[:1]
     return _within(_make_segments(source, index, cuts, time_base), index, window_start, window_end)
 
@@ -168,8 +170,10 @@ def _choose_cuts(index: PacketIndex, segment_pts: int) -> list[int]:
     return cuts
 
 
-def _can_seek(source: Source, key_pts: int, key_dts: int) -> bool:
+def _can_jump(source: Source, key_pts: int, key_dts: int) -> bool:
     with open_video(source) as (container, stream):
+        if container.format.name not in _SEEKABLE_FORMATS:
+            return False
         return seek_to_key(source, container, stream, key_pts, key_dts) is not None
 
 

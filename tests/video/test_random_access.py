@@ -14,7 +14,12 @@ from fcvideo.video import random_access
 from fcvideo.video.random_access import FrameGrabber
 from tests.conftest import frame_number
 
+MakeVideo = Callable[..., Path]
 TIMES = (3.01, 0.0, 1.234, 1.234, 0.5, 99.0)
+NOT_PLAIN = (  # late starts, Matroska, turned, variable rate, transport stream
+    *("hamilton.mp4", "tc_nonzero.mp4", "in_student.mkv", "hostile/rot90.mp4", "hostile/vfr_h264.mp4"),
+    "hostile/reschange.ts",
+)
 HAS_DECORD = pytest.mark.skipif(random_access.find_spec("decord") is None, reason="decord has no wheel here")
 
 
@@ -32,24 +37,14 @@ def test_both_routes_give_the_same_frames(media: Path, name: str) -> None:
         assert np.abs(a.image.astype(int) - b.image).mean() < 2
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "hamilton.mp4",
-        "tc_nonzero.mp4",
-        "in_student.mkv",
-        "hostile/rot90.mp4",
-        "hostile/vfr_h264.mp4",
-        "hostile/reschange.ts",
-    ],
-)
+@pytest.mark.parametrize("name", NOT_PLAIN)
 def test_files_that_decord_gets_wrong_go_to_pyav(media: Path, name: str) -> None:
     with FrameGrabber(str(media / name)) as grabber:
         assert grabber.route == "pyav"
         assert all(frame.image is not None for frame in grabber.frames([0.0, 9.0, 2.0]))
 
 
-def test_open_groups_of_pictures_go_to_pyav(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+def test_open_groups_of_pictures_go_to_pyav(tmp_path: Path, make_video: MakeVideo) -> None:
     options = {"x264-params": "open-gop=1:b-adapt=0:keyint=12:min-keyint=12:scenecut=0", "preset": "veryfast"}
     path = make_video(tmp_path / "v.mp4", num_frames=60, b_frames=3, options=options)
     with FrameGrabber(str(path)) as grabber:
@@ -60,9 +55,7 @@ def test_open_groups_of_pictures_go_to_pyav(tmp_path: Path, make_video: Callable
 
 @HAS_DECORD
 @pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
-def test_a_lost_child_is_replaced_by_pyav(
-    tmp_path: Path, make_video: Callable[..., Path], fate: signal.Signals
-) -> None:
+def test_a_lost_child_is_replaced_by_pyav(tmp_path: Path, make_video: MakeVideo, fate: signal.Signals) -> None:
     path = make_video(tmp_path / "v.mp4", num_frames=60)
     with FrameGrabber(str(path)) as grabber:
         assert grabber.route == "decord"
@@ -74,7 +67,7 @@ def test_a_lost_child_is_replaced_by_pyav(
 
 
 @HAS_DECORD
-def test_the_child_ends_with_its_grabber(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+def test_the_child_ends_with_its_grabber(tmp_path: Path, make_video: MakeVideo) -> None:
     grabber = FrameGrabber(str(make_video(tmp_path / "v.mp4")))
     pid = grabber.child_pid
     grabber.close()
@@ -82,9 +75,7 @@ def test_the_child_ends_with_its_grabber(tmp_path: Path, make_video: Callable[..
         os.kill(pid, 0)
 
 
-def test_without_decord_pyav_reads(
-    tmp_path: Path, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_decord_pyav_reads(tmp_path: Path, make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random_access, "find_spec", lambda name: None)
     with FrameGrabber(str(make_video(tmp_path / "v.mp4"))) as grabber:
         assert grabber.route == "pyav"

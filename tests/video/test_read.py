@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -150,7 +152,7 @@ def test_a_frame_without_a_time_gets_one_and_is_marked(tmp_path: Path, make_vide
     frames = read(path)
     assert numbers(frames) == list(range(10))
     times = [frame.pts_seconds for frame in frames]
-    assert all(a < b for a, b in zip(times, times[1:], strict=False))
+    assert all(a < b for a, b in pairwise(times))
     assert any(frame.is_time_repaired for frame in frames)
 
 
@@ -205,3 +207,18 @@ def test_any_pixel_format_and_color_tag_has_a_form_in_rgb(pixels: str) -> None:
         frame = av.VideoFrame(64, 48, pixels)
         frame.colorspace = tag
         assert RgbConverter()(frame).shape == (48, 64, 3)
+
+
+def test_frames_are_freed_without_the_garbage_collector(media: Path) -> None:
+    source = Source(str(media / "facenet_street.mp4"), "x")
+    gc.collect()
+    gc.disable()
+    try:
+        num_objects = []
+        for _ in range(2):
+            num_frames = sum(1 for segment in plan_segments(source) for _ in read_frames(segment, fps=5.0))
+            num_objects.append(sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()))
+    finally:
+        gc.enable()
+    assert num_frames == 21
+    assert num_objects[1] - num_objects[0] <= 1  # the thumbnail that shows the orientation
