@@ -1,0 +1,310 @@
+"""`fcvideo train`: one rank in this process, or a rank per GPU (or CPU process) under Ray Train.
+
+The rank's own loop, checkpoints and exact resume are `fcvideo.training.loop`'s; here it is started, watched, restarted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fcvideo.clips.pairs import steps_per_epoch
+from fcvideo.clips.shards import UNFINISHED
+from fcvideo.clips.store import ClipStore
+from fcvideo.config import PrepareSettings, TrainSettings
+from fcvideo.errors import FcvideoError, OutputError, SettingsError, TrainingError
+from fcvideo.jobs.cluster import cluster_cores, cluster_gpus, ray_cluster
+from fcvideo.jobs.devices import resolve_gpus
+from fcvideo.jobs.prepare import prepare
+from fcvideo.jobs.progress import Reporter
+from fcvideo.models.facecycle import FaceCycleConfig
+from fcvideo.models.store import locate_model
+from fcvideo.models.vgg import load_vgg
+from fcvideo.training.loop import Rank, resolve_recipe, run_rank
+from fcvideo.video.inputs import VIDEO_SUFFIXES
+
+RESULTS = ("checkpoints", "curves", "sheets", "model")  # what a run leaves in OUT, and --overwrite removes
+POLL_SECONDS = 0.5
+
+Report = dict[str, Any]
+
+
+def train(settings: TrainSettings) -> dict[str, Any]:
+    """Trains, or goes on training, what lies in `settings.out`; gives the summary.
+
+    Errors: UsageError's children before anything starts, TrainingError.
+    """
+    num_gpus = resolve_gpus(settings.gpus) if settings.address is None else None
+    _check_models(settings)
+    with Reporter(settings.progress) as reporter:
+        given, settings = settings, _find_data(settings, reporter)
+        if settings.dry_run and _holds_videos(settings.data):
+            return prepare(_prepare_settings(settings)) | {"prepared_first": True}
+        store = ClipStore(settings.data, limit=settings.limit)
+        with _ranks(settings, num_gpus) as ranks:
+            summary = {"out": given.out, "workers": ranks.num_workers, "device": ranks.device}
+            summary |= {"clips": len(store), "frames": store.num_frames, "persons": store.num_persons, "exit_code": 0}
+            if settings.dry_run:
+                return summary | _count_steps(settings, store) | {"dry_run": True}
+            _begin_folder(settings)
+            show = _Show(reporter)
+            if ranks.uses_ray:
+                found = _train_on_ray(settings, ranks, show)
+            else:
+                rank = Rank(0, 1, "cuda:0" if ranks.device == "cuda" else "cpu")
+                found = run_rank(settings, store, Path(settings.out), rank, show.report)
+        return summary | found | {"model": str(Path(given.out) / "model")}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ranks:
+    num_workers: int
+    device: str  # cuda or cpu
+    uses_ray: bool
+
+
+@contextmanager
+def _ranks(settings: TrainSettings, num_gpus: int | None) -> Iterator[_Ranks]:
+    """How many ranks on what; inside, Ray is up where they need it. `num_gpus` None: those of the cluster.
+
+    Errors: ResourceError, SettingsError.
+    """
+    if num_gpus is None:
+        with ray_cluster(settings.address):
+            place = f"the cluster at {settings.address}"
+            yield _choose(settings, resolve_gpus(settings.gpus, cluster_gpus(), place), uses_ray=True)
+        return
+    ranks = _choose(settings, num_gpus, uses_ray=False)
+    if ranks.num_workers == 1 or settings.dry_run:
+        yield ranks
+        return
+    with ray_cluster(None, num_gpus):
+        yield dataclasses.replace(ranks, uses_ray=True)
+
+
+def _choose(settings: TrainSettings, num_gpus: int, uses_ray: bool) -> _Ranks:
+    if not num_gpus:
+        return _Ranks(settings.workers or 1, "cpu", uses_ray)
+    if settings.workers is not None:
+        raise SettingsError(f"workers: found {settings.workers}, expected none: a GPU has one; --gpus 0 is the CPU")
+    return _Ranks(num_gpus, "cuda", uses_ray)
+
+
+def _check_models(settings: TrainSettings) -> None:
+    """Whatever would fail in every rank fails here, at once."""
+    resolve_recipe(settings)
+    if settings.init is not None:
+        locate_model(settings.init)
+    else:
+        FaceCycleConfig.preset(settings.model)
+    load_vgg(settings.vgg)
+
+
+def _find_data(settings: TrainSettings, reporter: Reporter) -> TrainSettings:
+    """The settings with paths that hold on every worker, and with clips in place of videos."""
+    if _holds_videos(settings.data) and not settings.dry_run:
+        preparing = _prepare_settings(settings)
+        reporter.say(f"{settings.data}: no clips but videos; cutting their faces into {preparing.out} first")
+        found = prepare(preparing)
+        if found["failed"]:
+            reporter.say(f"{found['failed']} of {found['videos']} videos failed; training on the others")
+        settings = dataclasses.replace(settings, data=preparing.out, limit=None)
+    files: dict[str, Any] = {"vgg": settings.vgg, "init": settings.init}
+    files = {name: str(Path(path).resolve()) for name, path in files.items() if path and Path(path).exists()}
+    data = ",".join(str(Path(part.strip()).resolve()) for part in settings.data.split(","))
+    return dataclasses.replace(settings, data=data, out=str(Path(settings.out).resolve()), **files)
+
+
+def _holds_videos(data: str) -> bool:
+    path = Path(data)
+    if path.is_dir():
+        return not any(path.glob("*.parquet")) and not (path / UNFINISHED).exists()
+    return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+
+
+def _prepare_settings(settings: TrainSettings) -> PrepareSettings:
+    return PrepareSettings(
+        inputs=(settings.data,),
+        out=str(Path(settings.out) / "faces"),
+        address=settings.address,
+        limit=settings.limit,
+        overwrite=settings.overwrite,
+        dry_run=settings.dry_run,
+        progress=settings.progress,
+    )
+
+
+def _count_steps(settings: TrainSettings, store: ClipStore) -> dict[str, Any]:
+    recipe = resolve_recipe(settings)
+    per_epoch = steps_per_epoch(len(store), recipe.num_pairs)
+    return {
+        "steps_stage1": recipe.stage1.num_steps(per_epoch),
+        "steps_stage2": recipe.stage2.num_steps(per_epoch),
+        "batch_size": recipe.batch_size,
+    }
+
+
+def _begin_folder(settings: TrainSettings) -> None:
+    out = Path(settings.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in RESULTS if settings.overwrite else ():
+            if (out / name).exists():
+                shutil.rmtree(out / name)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from None
+
+
+class _Show:
+    """A rank's reports as a bar per stage, with the losses and images per second."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._stage: int | None = None
+        self._num_starts = 0
+
+    def report(self, report: Report) -> None:
+        shown = dict(report)
+        stage, step, num_steps = (int(shown.pop(name)) for name in ("stage", "step", "num_steps"))
+        shown.pop("lr", None)
+        counts = {name: shown.pop(name) for name in ("images_per_second", "total") if name in shown}
+        if stage != self._stage:
+            self._stage = stage
+            self._reporter.begin(f"stage {stage}", num_steps)
+        self._reporter.update(step, step=step, **counts, **shown)
+
+    def start(self) -> None:
+        """The workers are up; not for the first time, if one of them failed."""
+        self._num_starts += 1
+        if self._num_starts > 1:
+            self._reporter.say("a worker failed; all go on from the newest checkpoint")
+
+
+def _train_on_ray(settings: TrainSettings, ranks: _Ranks, show: _Show) -> Report:
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    is_cuda = ranks.device == "cuda"
+    cpu_share = min(1.0, cluster_cores() / ranks.num_workers)
+    board: Any = ray.remote(num_cpus=0)(_Board).remote()
+    own_files = Path(settings.out) / ".ray"
+    trainer = TorchTrainer(
+        _run_worker,
+        train_loop_config={"settings": settings, "board": board},
+        torch_config=TorchConfig(backend="nccl" if is_cuda else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=ranks.num_workers,
+            use_gpu=is_cuda,
+            resources_per_worker={"CPU": cpu_share, **({"GPU": 1} if is_cuda else {})},
+        ),
+        run_config=RunConfig(
+            name=uuid.uuid4().hex,  # Ray's own resume would not be exact; the loop's is
+            storage_path=str(own_files),
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+        ),
+    )
+    try:
+        _watch(_start_thread(trainer.fit), board, show)
+    except ray.train.TrainingFailedError as error:
+        raise TrainingError(f"workers failed {settings.max_failures + 1} times; {_root_cause(error)}") from error
+    except ray.exceptions.RayError as error:
+        raise TrainingError(f"Ray Train failed; {_root_cause(error)}") from error
+    finally:
+        shutil.rmtree(own_files, ignore_errors=True)
+    outcome = ray.get(board.outcome.remote())
+    if isinstance(outcome, FcvideoError):
+        raise outcome
+    assert isinstance(outcome, dict), outcome
+    return outcome
+
+
+def _start_thread(call: Callable[[], Any]) -> Future[Any]:
+    """Runs `call` aside, so that this thread can show reports and take Ctrl-C."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _watch(fit: Future[Any], board: Any, show: _Show) -> None:
+    import ray
+
+    while True:
+        is_done = bool(wait([fit], timeout=POLL_SECONDS).done)
+        for report in ray.get(board.take.remote()):
+            show.start() if report is None else show.report(report)
+        if is_done:
+            fit.result()
+            return
+
+
+def _root_cause(error: BaseException) -> str:
+    """The last line of what a worker raised, or Ray's own words."""
+    failures = getattr(error, "worker_failures", None) or {}
+    for failure in failures.values():
+        cause = getattr(failure, "cause", None) or failure
+        return " ".join(f"{type(cause).__name__}: {cause}".split())
+    return str(error).strip().splitlines()[-1]
+
+
+class _Board:
+    """Where rank 0 leaves its reports for the driver to fetch."""
+
+    def __init__(self) -> None:
+        self._reports: list[Report | None] = []
+        self._outcome: Report | FcvideoError | None = None
+
+    def post(self, report: Report | None) -> None:
+        """None says that the workers have started."""
+        self._reports.append(report)
+
+    def take(self) -> list[Report | None]:
+        reports, self._reports = self._reports, []
+        return reports
+
+    def finish(self, outcome: Report | FcvideoError) -> None:
+        self._outcome = outcome
+
+    def outcome(self) -> Report | FcvideoError | None:
+        return self._outcome
+
+
+def _run_worker(config: dict[str, Any]) -> None:
+    """What each rank does. Faults of ours meet every rank alike and are no reason to start again; all else is Ray's."""
+    import ray
+    import ray.train
+    from ray.train.torch import get_device
+
+    settings: TrainSettings = config["settings"]
+    board = config["board"]
+    context = ray.train.get_context()
+    rank = Rank(context.get_world_rank(), context.get_world_size(), str(get_device()))
+    is_first = rank.rank == 0
+
+    def on_report(report: dict[str, float]) -> None:
+        if is_first:
+            board.post.remote(report)
+
+    if is_first:
+        board.post.remote(None)
+    outcome: Report | FcvideoError
+    try:
+        outcome = run_rank(settings, ClipStore(settings.data, settings.limit), Path(settings.out), rank, on_report)
+    except FcvideoError as error:
+        outcome = error
+    if is_first:
+        ray.get(board.finish.remote(outcome))
