@@ -68,7 +68,8 @@ class _DisplayOrder:
 
     def __init__(self) -> None:
         self._due: list[int] = []
-        self._ready: list[tuple[int, VideoFrame]] = []
+        self._ready: list[tuple[int, int, VideoFrame]] = []  # (time stamp, running number, frame)
+        self._num_added = 0
         self._tainted: set[int] = set()
 
     def expect(self, pts: int, is_tainted: bool) -> None:
@@ -82,12 +83,13 @@ class _DisplayOrder:
     def add(self, frame: VideoFrame) -> None:
         # a frame of a time that no packet has, or one given up already, has no place in the index
         if frame.pts is not None and self._due and frame.pts >= self._due[0]:
-            heapq.heappush(self._ready, (frame.pts, frame))
+            heapq.heappush(self._ready, (frame.pts, self._num_added, frame))
+            self._num_added += 1
 
     def take(self, is_end: bool = False) -> Iterator[Picture]:
         while self._ready and self._due:
             due = self._due[0]
-            pts, frame = self._ready[0]
+            pts, _, frame = self._ready[0]
             if pts < due:  # not in the index
                 heapq.heappop(self._ready)
                 continue

@@ -90,7 +90,11 @@ class FrameGrabber:
         for i in order:
             by_segment.setdefault(self._segment_at(wanted[i]), []).append(i)
         for segment_index, members in by_segment.items():
-            shown = read_shown(self._segments[segment_index], [wanted[i] for i in members])
+            times = [wanted[i] for i in members]
+            shown = list(read_shown(self._segments[segment_index], times))
+            while not shown and segment_index:  # nothing there can be decoded: what was on the screen before
+                segment_index -= 1
+                shown = list(read_shown(self._segments[segment_index], times))
             found.update(zip(members, shown, strict=True))
         return [found[i] for i in range(len(wanted))]
 

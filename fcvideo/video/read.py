@@ -43,9 +43,7 @@ def read_frames(segment: Segment, fps: float | None = None, threads: int = 1) ->
     for frame_index, picture in _pictures(segment, threads):
         is_sampled = sampler.takes(picture.pts)  # which must see the frames outside the segment, too
         if segment.end_pts is not None and picture.pts >= segment.end_pts:
-            if segment.is_indexed:
-                return
-            continue
+            return
         if is_sampled and (segment.start_pts is None or picture.pts >= segment.start_pts):
             yield _frame(segment, frame_index, picture, convert)
 
@@ -62,7 +60,7 @@ def read_shown(segment: Segment, times_pts: Sequence[int], threads: int = 1) -> 
         while waiting and current is not None and picture.pts > waiting[0]:
             waiting.popleft()
             yield _frame(segment, *current, convert)
-        is_past = segment.is_indexed and segment.end_pts is not None and picture.pts >= segment.end_pts
+        is_past = segment.end_pts is not None and picture.pts >= segment.end_pts
         if not waiting or (is_past and current is not None):
             break
         if picture.frame is not None:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -79,3 +80,17 @@ def test_without_decord_pyav_reads(tmp_path: Path, make_video: MakeVideo, monkey
     monkeypatch.setattr(random_access, "find_spec", lambda name: None)
     with FrameGrabber(str(make_video(tmp_path / "v.mp4"))) as grabber:
         assert grabber.route == "pyav"
+
+
+def test_a_lost_end_shows_the_last_frame_before_it(tmp_path: Path, make_video: MakeVideo) -> None:
+    path = make_video(tmp_path / "v.mp4", num_frames=60)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+        start, stop = packets[48].pos, packets[-1].pos + packets[-1].size  # from the last key frame on
+    data = bytearray(path.read_bytes())
+    data[start:stop] = b"\xff" * (stop - start)
+    path.write_bytes(data)
+    with FrameGrabber(str(path)) as grabber:
+        grabber.close()
+        frames = grabber.frames([2.2, 0.4, 2.0])
+    assert [frame_number(frame.image) for frame in frames] == [47, 10, 47]

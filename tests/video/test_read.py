@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fcvideo.errors import VideoError
+from fcvideo.video.decode import _DisplayOrder
 from fcvideo.video.inputs import Source
 from fcvideo.video.picture import RgbConverter
 from fcvideo.video.probe import fingerprint, probe
@@ -222,3 +223,14 @@ def test_frames_are_freed_without_the_garbage_collector(media: Path) -> None:
         gc.enable()
     assert num_frames == 21
     assert num_objects[1] - num_objects[0] <= 1  # the thumbnail that shows the orientation
+
+
+def test_two_frames_of_one_time_are_no_error(tmp_path: Path, make_video: MakeVideo) -> None:
+    with av.open(str(make_video(tmp_path / "v.mp4", num_frames=3))) as container:
+        frames = list(container.decode(video=0))
+    order = _DisplayOrder()
+    for frame in frames:
+        order.expect(frame.pts, is_tainted=False)
+    for frame in (frames[2], frames[2], frames[0]):
+        order.add(frame)
+    assert [picture.pts for picture in order.take(is_end=True)] == [frame.pts for frame in frames]
