@@ -15,7 +15,6 @@ import numpy as np
 import onnxruntime
 import torch
 from torch.nn import functional as F
-from torchvision.ops import nms
 
 from fcvideo.faces.yunet import STRIDES, load_yunet
 
@@ -87,8 +86,7 @@ class FaceDetector:
         network_height, network_width = network_size(height, width, self.min_face_px, self.long_side)
         scale = np.array([width / network_width, height / network_height], np.float32)
         boxes, scores, landmarks = decode(maps, self.score_threshold)
-        corners = torch.from_numpy(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
-        kept = nms(corners, torch.from_numpy(scores), self.overlap_threshold).numpy()
+        kept = suppress(boxes, scores, self.overlap_threshold)
         boxes = boxes[kept] * np.tile(scale, 2)
         large = np.flatnonzero(boxes[:, 3] >= self.min_face_px)
         order = large[np.lexsort((boxes[large, 0], -boxes[large, 2] * boxes[large, 3]))]
@@ -120,6 +118,23 @@ def decode(maps: Sequence[np.ndarray], score_threshold: float) -> tuple[np.ndarr
         scores.append(cell_scores[rows, columns])
         landmarks.append((corner[:, None] + found[:, 6:].reshape(-1, 5, 2)) * stride)
     return np.concatenate(boxes), np.concatenate(scores), np.concatenate(landmarks)
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, overlap_threshold: float) -> np.ndarray:
+    """Which boxes (N, 4) stay, the best score first, when none may overlap a better one (IoU) by more.
+
+    torchvision has it too, but takes 0.8 s of every reading process to import.
+    """
+    near, far, areas = boxes[:, :2], boxes[:, :2] + boxes[:, 2:], boxes[:, 2] * boxes[:, 3]
+    waiting = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(waiting):
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(best)
+        sides = np.minimum(far[best], far[waiting]) - np.maximum(near[best], near[waiting])
+        shared = np.maximum(sides, 0).prod(axis=1)
+        waiting = waiting[shared <= overlap_threshold * (areas[best] + areas[waiting] - shared)]
+    return np.array(kept, np.int64)
 
 
 class OnnxNetwork:
