@@ -42,7 +42,6 @@ def setting(default: Any, help: str, *, minimum: float | None = None, flag: str 
 class RunSettings:
     """What every job takes."""
 
-    gpus: int | None = setting(None, "GPUs to use; all there are by default, 0 for the CPU.", minimum=0)
     address: str | None = setting(None, "Join the Ray cluster at this address ('auto' for the local one).")
     limit: int | None = setting(None, "Take the first N inputs only.", minimum=1)
     overwrite: bool = setting(False, "Start anew where an earlier run's result stands.")
@@ -59,7 +58,7 @@ class SamplingSettings(RunSettings):
     )
     start: float | None = setting(None, "Begin at this presentation time, in seconds.")
     duration: float | None = setting(None, "Look at this many seconds from the start.", minimum=0)
-    min_face: int = setting(20, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
+    min_face: int = setting(40, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
     score: float = setting(0.7, "Detection score below which a face is dropped, 0 to 1.", minimum=0)
     workers: int | None = setting(
         None, "Reading and detecting workers; by default what the CPU cores allow.", minimum=1
@@ -71,6 +70,7 @@ class EmbedSettings(SamplingSettings):
     inputs: tuple[str, ...] = setting((), "Videos, folders, globs, URLs, or a list file (.txt, one input a line).")
     out: str = setting("embeddings.parquet", "The table to write; a name ending in / leaves a folder of parts.")
     model: str = setting(DEFAULT_MODEL, "A shipped model's name, a model folder, or a hub name.")
+    gpus: int | None = setting(None, "GPUs to use; all there are by default, 0 for the CPU.", minimum=0)
     batch_size: int = setting(64, "Faces per forward pass.", minimum=1)
     precision: Precision = setting("auto", "Number format of the networks; auto is float32 on CPU, float16 on GPU.")
     cycle_error: bool = setting(True, "Also rebuild every face to measure how far its codes can be trusted.")
@@ -102,6 +102,7 @@ class TrainSettings(RunSettings):
     side_factor: float = setting(
         1.45, "Side of the square that the model sees, in heights of the detector's box.", minimum=0.5
     )
+    gpus: int | None = setting(None, "GPUs to use; all there are by default, 0 for the CPU.", minimum=0)
     recipe: Recipe = setting("default", "Losses and schedule: the paper's, the released code's, or ours.")
     workers: int | None = setting(None, "Training processes on the CPU (with --gpus 0).", minimum=1)
     init: str | None = setting(None, "Start from this model folder instead of random weights.")
