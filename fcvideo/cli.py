@@ -34,7 +34,11 @@ def job(name: str, kind: type[RunSettings], *, doc: str) -> Callable[[Job], Job]
 
     def register(run: Job) -> Job:
         def command(config: Path | None, **flags: Any) -> None:
-            summary = run(resolve(kind, flags, config))
+            try:
+                summary = run(resolve(kind, flags, config))
+            except KeyboardInterrupt:  # typer would exit without a word
+                print("fcvideo: interrupted; the same command goes on where this run stopped", file=sys.stderr)
+                raise typer.Exit(130) from None
             print(json.dumps(summary))
             raise typer.Exit(summary.get("exit_code", 0))
 
@@ -110,6 +114,3 @@ def main() -> None:
     except FcvideoError as error:
         print(f"fcvideo: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("fcvideo: interrupted; the same command goes on where this run stopped", file=sys.stderr)
-        sys.exit(130)
