@@ -82,6 +82,8 @@ def failed_chunk(segment: Segment, video_id: str, status: str, error: str, side_
 class FaceReader:
     """Plans videos and reads their segments: decode, find faces, cut them out. Lives in a process of its own."""
 
+    segment_seconds = SEGMENT_SECONDS
+
     def __init__(self, looking: Looking) -> None:
         from fcvideo.faces.detect import FaceDetector
 
@@ -98,7 +100,7 @@ class FaceReader:
                 return VideoPlan(source, video_id, None, ())
             info = probe(source)
             looking = self.looking
-            segments = plan_segments(source, SEGMENT_SECONDS, looking.start_seconds, looking.duration_seconds)
+            segments = plan_segments(source, self.segment_seconds, looking.start_seconds, looking.duration_seconds)
         except VideoError as error:
             return VideoPlan(source, video_id, info, (), error.status, str(error))
         except Exception as error:

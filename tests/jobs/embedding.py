@@ -1,0 +1,62 @@
+"""A tiny model and short ways to run `embed` and to read what it wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from fcvideo.config import EmbedSettings
+from fcvideo.jobs.embed import embed
+from fcvideo.jobs.reading import FaceReader
+from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
+from fcvideo.models.store import save_model
+
+
+def save_tiny_model(folder: Path) -> Path:
+    """Random weights, every width at its least: a millisecond a face."""
+    torch.manual_seed(0)
+    config = FaceCycleConfig(
+        encoder_widths=(8, 8, 8),
+        map_width=8,
+        hidden=32,
+        flow_widths=(16, 8, 8),
+        stem="conv2_1",
+        decoder_width=8,
+        up_width=8,
+        expression_blocks=1,
+        identity_blocks=2,
+        inpainting_noise=0.0,
+    )
+    save_model(FaceCycle(config), folder)
+    return folder
+
+
+def run(*inputs: Path, out: Path | str, model: Path, reader: type[FaceReader] = FaceReader, **settings: Any) -> dict:
+    flags = {"gpus": 0, "progress": "none", "workers": 1} | settings
+    return embed(EmbedSettings(inputs=tuple(map(str, inputs)), out=str(out), model=str(model), **flags), reader)
+
+
+def videos_of(out: Path) -> dict[str, dict[str, Any]]:
+    """The rows of the videos table by file name, without the time spent."""
+    rows = pq.read_table(out.with_name(f"{out.stem}.videos.parquet")).to_pylist()
+    return {Path(row["video"]).name: {k: v for k, v in row.items() if k != "seconds_spent"} for row in rows}
+
+
+def assert_same_tables(found: pa.Table, expected: pa.Table, code_tolerance: float = 0.0) -> None:
+    """Codes and cycle errors within the tolerance, all else exactly."""
+    assert found.column_names == expected.column_names
+    for name in found.column_names:
+        one, other = found[name].combine_chunks(), expected[name].combine_chunks()
+        if name in ("expression", "identity", "cycle_error"):
+            assert one.is_null().equals(other.is_null()), name
+            if name != "cycle_error":
+                one, other = one.flatten(), other.flatten()
+            ones, others = (np.nan_to_num(a.to_numpy(zero_copy_only=False)) for a in (one, other))
+            np.testing.assert_allclose(ones, others, rtol=0, atol=code_tolerance, err_msg=name)
+        else:
+            assert one.equals(other), name

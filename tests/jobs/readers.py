@@ -1,0 +1,59 @@
+"""Readers that do what a video or a decoder may do to them. They live here, where a reading process can import them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from fcvideo.jobs.reading import FaceReader, VideoPlan
+from fcvideo.video.inputs import Source
+from fcvideo.video.read import Frame
+from fcvideo.video.segments import Segment
+
+
+class ShortSegments(FaceReader):
+    segment_seconds = 1.0
+
+
+class LoggingReader(ShortSegments):
+    """Every segment that is opened is a line in VIDEO.log."""
+
+    def frames(self, segment: Segment) -> Iterator[Frame]:
+        with Path(f"{segment.source.path}.log").open("a") as log:
+            log.write(f"{segment.index}\n")
+        return super().frames(segment)
+
+
+def opened_segments(video: Path) -> list[int]:
+    log = Path(f"{video}.log")
+    return sorted(map(int, log.read_text().split())) if log.exists() else []
+
+
+class PoisonedReader(LoggingReader):
+    """Dies as a decoder does over any file of the name `poison`, and over the middle of one named `half`."""
+
+    def frames(self, segment: Segment) -> Iterator[Frame]:
+        for frame in super().frames(segment):
+            name = Path(segment.source.name).stem
+            if name == "poison" or (name == "half" and frame.frame_index == 30):
+                os.kill(os.getpid(), signal.SIGSEGV)
+            yield frame
+
+
+class PoisonedPlanner(LoggingReader):
+    def plan(self, source: Source, known_id: str | None = None) -> VideoPlan:
+        if Path(source.name).stem == "poison":
+            os._exit(7)
+        return super().plan(source, known_id)
+
+
+class BrokenReader(LoggingReader):
+    """Has an error of its own at frame 30."""
+
+    def frames(self, segment: Segment) -> Iterator[Frame]:
+        for frame in super().frames(segment):
+            if frame.frame_index == 30:
+                raise ZeroDivisionError("in the decoder")
+            yield frame

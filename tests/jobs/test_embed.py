@@ -1,0 +1,253 @@
+"""`embed` in this process: completeness, resume, refusals, failures. Engines are compared in test_embed_ray."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from fcvideo.errors import InputError, ModelError, OutputError
+from tests.jobs.embedding import assert_same_tables, run, save_tiny_model, videos_of
+from tests.jobs.readers import (
+    BrokenReader,
+    LoggingReader,
+    PoisonedPlanner,
+    PoisonedReader,
+    ShortSegments,
+    opened_segments,
+)
+
+MakeVideo = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def video(tmp_path: Path, make_video: MakeVideo) -> Path:
+    """Three segments of a LoggingReader, no face."""
+    return make_video(tmp_path / "three.mp4", num_frames=60, rate=20, gop=20)
+
+
+def pts_seconds_by_pyav(video: Path) -> list[float]:
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        return sorted(float(frame.pts * frame.time_base) for frame in container.decode(stream))
+
+
+def test_every_frame_is_accounted_for_and_faces_have_codes(tmp_path: Path, model: Path, media: Path):
+    out = tmp_path / "e.parquet"
+    summary = run(media / "pyfeat_single_face.mp4", media / "in_student.mkv", out=out, model=model, fps=2)
+    table = pq.read_table(out)
+    assert summary["exit_code"] == 0
+    assert summary["frames"] == len(set(zip(table["video"].to_pylist(), table["frame_index"].to_pylist(), strict=True)))
+    faces = table.filter(table["face_index"].is_valid())
+    assert faces.num_rows == summary["faces"] > 0
+    assert faces["status"].unique().to_pylist() == ["ok"]
+    for name in ("expression", "identity", "cycle_error", "landmarks", "crop", "track_id", "x", "score"):
+        assert faces[name].null_count == 0, name
+    codes = np.stack(faces["identity"].to_numpy())
+    assert codes.shape[1] == 256
+    assert np.ptp(codes, axis=0).max() > 0
+    assert not (tmp_path / "e.parquet.parts").exists()
+
+
+def test_times_are_the_containers(tmp_path: Path, model: Path, make_video: MakeVideo):
+    video = make_video(tmp_path / "variable.mp4", pts=[500, 533, 600, 640, 1000, 1001, 2500, 2540])
+    run(video, out=tmp_path / "e.parquet", model=model, reader=LoggingReader)
+    table = pq.read_table(tmp_path / "e.parquet")
+    np.testing.assert_allclose(table["pts_seconds"].to_numpy(), pts_seconds_by_pyav(video), atol=1e-6)
+    assert table["frame_index"].to_pylist() == list(range(8))
+    assert table["status"].unique().to_pylist() == ["no_face"]
+
+
+def test_undecodable_frames_have_rows_of_their_own(tmp_path: Path, model: Path, media: Path):
+    damaged = media / "hostile" / "corrupt_mid_block.mp4"
+    summary = run(damaged, out=tmp_path / "e.parquet", model=model, cycle_error=False)
+    table = pq.read_table(tmp_path / "e.parquet")
+    assert "decode_error" in table["status"].to_pylist()
+    assert summary["exit_code"] == 0
+    row = videos_of(tmp_path / "e.parquet")[damaged.name]
+    assert row["status"] == "damaged"
+    assert row["num_frames_decoded"] < row["num_frames_sampled"] == summary["frames"]
+    assert table["cycle_error"].null_count == table.num_rows
+
+
+def test_the_same_command_again_does_nothing(tmp_path: Path, model: Path, video: Path):
+    out = tmp_path / "e.parquet"
+    first = run(video, out=out, model=model, reader=LoggingReader)
+    written = out.stat().st_mtime_ns
+    second = run(video, out=out, model=model, reader=LoggingReader)
+    assert out.stat().st_mtime_ns == written
+    assert opened_segments(video) == [0, 1, 2]
+    assert {k: v for k, v in first.items() if k != "seconds"} == {k: v for k, v in second.items() if k != "seconds"}
+    assert not (tmp_path / "e.parquet.parts").exists()
+
+
+def test_a_restart_skips_finished_segments(tmp_path: Path, model: Path, video: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "e.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr("fcvideo.tables.result.Result.write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(video, out=out, model=model, reader=LoggingReader)
+    (part,) = (tmp_path / "e.parquet.parts").rglob("00001-*.parquet")
+    part.unlink()
+    run(video, out=out, model=model, reader=LoggingReader)
+    assert opened_segments(video) == [0, 1, 1, 2]
+    assert pq.read_table(out)["frame_index"].to_pylist() == list(range(60))
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_new_video_is_added_without_reading_the_others_again(
+    tmp_path: Path, model: Path, video: Path, make_video: MakeVideo
+):
+    out, folder = tmp_path / "e.parquet", tmp_path / "videos"
+    folder.mkdir()
+    first = Path(shutil.move(video, folder / "b.mp4"))
+    run(folder, out=out, model=model, reader=LoggingReader)
+    make_video(folder / "a.mp4", num_frames=5)
+    summary = run(folder, out=out, model=model, reader=LoggingReader)
+    assert opened_segments(first) == [0, 1, 2]
+    assert summary["frames"] == 65
+    assert pq.read_table(out)["video"].to_pylist() == ["a.mp4"] * 5 + ["b.mp4"] * 60
+
+
+def test_a_changed_video_is_read_again(tmp_path: Path, model: Path, video: Path, make_video: MakeVideo):
+    out = tmp_path / "e.parquet"
+    run(video, out=out, model=model)
+    make_video(video, num_frames=7)
+    assert run(video, out=out, model=model)["frames"] == 7
+    assert pq.read_table(out).num_rows == 7
+
+
+def test_other_settings_or_another_model_are_refused(tmp_path: Path, model: Path, video: Path):
+    out = tmp_path / "e.parquet"
+    run(video, out=out, model=model, fps=5)
+    with pytest.raises(OutputError, match=r"fps 5, not 10.*--overwrite"):
+        run(video, out=out, model=model, fps=10)
+    other = tmp_path / "model"
+    shutil.copytree(model, other)
+    config = (other / "config.json").read_text()
+    (other / "config.json").write_text(config + " ")
+    with pytest.raises(OutputError, match="model_hash"):
+        run(video, out=out, model=other, fps=5)
+    assert run(video, out=out, model=model, fps=10, overwrite=True)["frames"] == 30
+
+
+def test_an_interrupted_overwrite_goes_on_without_the_flag(
+    tmp_path: Path, model: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "e.parquet"
+    run(video, out=out, model=model, fps=5)
+    with monkeypatch.context() as patch:
+        patch.setattr("fcvideo.tables.result.Result.write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(video, out=out, model=model, fps=10, overwrite=True, reader=LoggingReader)
+    assert run(video, out=out, model=model, fps=10, reader=LoggingReader)["frames"] == 30
+    assert opened_segments(video) == [0, 1, 2]
+
+
+def test_videos_that_are_not_named_again_are_not_dropped(
+    tmp_path: Path, model: Path, video: Path, make_video: MakeVideo
+):
+    out = tmp_path / "e.parquet"
+    other = make_video(tmp_path / "other.mp4", num_frames=5)
+    run(video, other, out=out, model=model)
+    with pytest.raises(OutputError, match=r"not among these inputs, such as .*other\.mp4"):
+        run(video, out=out, model=model)
+
+
+def test_a_poisoned_video_ends_as_crashed_and_the_others_are_done(
+    tmp_path: Path, model: Path, video: Path, make_video: MakeVideo
+):
+    out = tmp_path / "e.parquet"
+    poison = make_video(tmp_path / "poison.mp4", num_frames=10)
+    half = make_video(tmp_path / "half.mp4", num_frames=60, rate=20, gop=20)
+    summary = run(poison, video, half, out=out, model=model, reader=PoisonedReader, workers=2)
+    rows = videos_of(out)
+    assert (summary["exit_code"], summary["failed"]) == (3, 2)
+    assert [rows[name]["status"] for name in ("poison.mp4", "three.mp4", "half.mp4")] == ["crashed", "ok", "crashed"]
+    assert "SIGSEGV" in rows["poison.mp4"]["error"]
+    assert "segment 2 of 3" in rows["half.mp4"]["error"]
+    frames = pq.read_table(out, filters=[("video", "==", str(half))])["frame_index"].to_pylist()
+    assert frames == [*range(20), *range(40, 60)]
+    assert opened_segments(poison) == [0, 0]
+    assert run(poison, video, half, out=out, model=model, reader=PoisonedReader)["exit_code"] == 3
+    assert opened_segments(poison) == [0, 0]
+
+
+def test_a_video_that_kills_the_planner_ends_as_crashed(tmp_path: Path, model: Path, video: Path):
+    poison = Path(shutil.copy(video, tmp_path / "poison.mp4"))
+    summary = run(poison, video, out=tmp_path / "e.parquet", model=model, reader=PoisonedPlanner)
+    assert (summary["exit_code"], summary["frames"]) == (3, 60)
+    assert videos_of(tmp_path / "e.parquet")["poison.mp4"]["status"] == "crashed"
+
+
+def test_an_error_in_a_segment_keeps_the_rows_before_it(tmp_path: Path, model: Path, video: Path):
+    summary = run(video, out=tmp_path / "e.parquet", model=model, reader=BrokenReader)
+    assert (summary["exit_code"], summary["frames"]) == (3, 50)
+    row = videos_of(tmp_path / "e.parquet")["three.mp4"]
+    assert (row["status"], row["error"]) == ("error", "ZeroDivisionError: in the decoder")
+
+
+def test_what_is_no_video_has_its_own_status(tmp_path: Path, model: Path, video: Path, media: Path):
+    inputs = [media / "hostile" / name for name in ("audio_only.mp4", "text.mp4", "zero_bytes.mp4")]
+    summary = run(*inputs, video, out=tmp_path / "e.parquet", model=model)
+    assert (summary["exit_code"], summary["failed"], summary["frames"]) == (3, 3, 60)
+    statuses = {name: row["status"] for name, row in videos_of(tmp_path / "e.parquet").items()}
+    expected = {"audio_only.mp4": "no_video", "text.mp4": "not_media", "zero_bytes.mp4": "not_media", "three.mp4": "ok"}
+    assert statuses == expected
+
+
+def test_when_all_inputs_fail_there_is_still_a_table(tmp_path: Path, model: Path, media: Path):
+    summary = run(media / "hostile" / "text.mp4", out=tmp_path / "e.parquet", model=model)
+    assert summary["exit_code"] == 3
+    assert pq.read_table(tmp_path / "e.parquet").num_rows == 0
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, model: Path, video: Path):
+    summary = run(video, out=tmp_path / "e.parquet", model=model, dry_run=True, reader=LoggingReader)
+    assert summary["segments"] == 3
+    assert summary["engine"] == "local"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["three.mp4"]
+
+
+def test_limit_takes_the_first_inputs(tmp_path: Path, model: Path, video: Path, make_video: MakeVideo):
+    other = make_video(tmp_path / "other.mp4", num_frames=5)
+    summary = run(other, video, out=tmp_path / "e.parquet", model=model, limit=1)
+    assert (summary["videos"], summary["frames"]) == (1, 5)
+
+
+def test_a_folder_holds_a_file_per_video(tmp_path: Path, model: Path, video: Path, make_video: MakeVideo):
+    other = make_video(tmp_path / "other.mp4", num_frames=5)
+    run(video, out=f"{tmp_path}/out/", model=model)
+    run(video, other, out=f"{tmp_path}/out/", model=model)
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert pq.read_table(tmp_path / "out").num_rows == 65
+    assert pq.read_table(tmp_path / "out.videos.parquet").num_rows == 2
+
+
+def test_rows_do_not_depend_on_segments_and_workers(tmp_path: Path, model: Path, media: Path):
+    video = media / "carphone.mp4"
+    run(video, out=tmp_path / "one.parquet", model=model, fps=3)
+    run(video, out=tmp_path / "many.parquet", model=model, fps=3, reader=ShortSegments, workers=3)
+    one, many = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("one", "many"))
+    assert_same_tables(many, one, code_tolerance=1e-5)
+
+
+def test_mistakes_are_told_before_anything_is_written(tmp_path: Path, model: Path, video: Path):
+    with pytest.raises(InputError):
+        run(tmp_path / "missing.mp4", out=tmp_path / "e.parquet", model=model)
+    with pytest.raises(ModelError):
+        run(video, out=tmp_path / "e.parquet", model=tmp_path / "missing")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["three.mp4"]
