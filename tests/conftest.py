@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks, several processes: threads cost more than they bring
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -131,3 +134,29 @@ def crops_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("crops") / "crops.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with random weights, all of FaceCycle but narrow: milliseconds a face."""
+    import torch
+
+    from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
+    from fcvideo.models.store import save_model
+
+    config = FaceCycleConfig(
+        encoder_widths=(16, 16, 16),
+        map_width=8,
+        hidden=32,
+        flow_widths=(16, 16, 16),
+        stem="conv2_1",
+        decoder_width=16,
+        up_width=16,
+        expression_blocks=1,
+        identity_blocks=1,
+        inpainting_noise=0.0,
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model(FaceCycle(config), folder)
+    return folder

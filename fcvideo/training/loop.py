@@ -147,7 +147,7 @@ class _Run:
             return
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.position = tuple(state["position"]) if state["position"] else None  # type: ignore[assignment]
+        self.position = tuple(state["position"]) if state["position"] else None
         self.optimizer_state = state["optimizer"]
         self.seconds, self.last_losses = state["seconds"], state["losses"]
 
@@ -191,7 +191,7 @@ class _Run:
         if self.rank.world_size == 1:
             return stage
         devices = [self.device.index or 0] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(stage, device_ids=devices, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(stage, device_ids=devices)
 
     def _batches(self, number: int, first_step: int) -> Iterator[Pair]:
         sampler = PairSampler(

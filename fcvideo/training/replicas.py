@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -13,11 +15,23 @@ def num_replicas() -> int:
 
 def mean_over_replicas(x: Tensor) -> Tensor:
     """The mean over all ranks, with gradients to each; DistributedDataParallel's averaging makes them whole."""
-    if num_replicas() == 1:
-        return x
-    from torch.distributed.nn.functional import all_reduce
+    return x if num_replicas() == 1 else _SumOverReplicas.apply(x) / num_replicas()
 
-    return all_reduce(x) / num_replicas()
+
+class _SumOverReplicas(torch.autograd.Function):
+    """A sum whose gradient is the sum of all ranks' gradients."""
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        total = x.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
 
 
 def average_numbers(numbers: dict[str, float], device: torch.device) -> dict[str, float]:

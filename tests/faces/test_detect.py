@@ -125,11 +125,11 @@ def test_no_pictures_give_no_results(backend: str) -> None:
 @pytest.mark.parametrize(
     ("picture", "min_face_px", "expected"),
     [
-        ((720, 1280), 20, (360, 640)),  # long side 640 shows a 20 px face at 10
-        ((1080, 1920), 20, (540, 960)),  # 640 would show it at 6.7
+        ((720, 1280), 40, (360, 640)),  # long side 640 shows a 40 px face at 20
+        ((1080, 1920), 40, (540, 960)),  # 640 would show it at 13
         ((1080, 1920), 60, (360, 640)),
         ((1080, 1920), 8, (1080, 1920)),  # never enlarged
-        ((1364, 720), 20, (682, 360)),
+        ((1364, 720), 40, (682, 360)),
         ((144, 176), 20, (144, 176)),
     ],
 )

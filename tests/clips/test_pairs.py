@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fcvideo.clips.augment import Augmentation, apply, draw_affine, draw_color, framing_affine
+from fcvideo.clips.pairs import ClipPairs, PairRule, PairSampler, steps_per_epoch
+from fcvideo.clips.store import ClipStore
+
+STILL = Augmentation()
+JITTER = Augmentation(zoom=0.1, aspect=0.05, shift=0.05, rotation_deg=5, color=0.2, hue=0.02, gray_probability=0.2)
+
+
+@pytest.fixture
+def store(crops_file: Path) -> ClipStore:
+    return ClipStore(crops_file)
+
+
+def test_a_pair_is_a_function_of_seed_epoch_and_clip(store: ClipStore) -> None:
+    pairs, again = (ClipPairs(store, PairRule(0.5, JITTER), seed=3) for _ in range(2))
+    again[1, 5]  # what was read before does not matter
+    for a, b in zip(pairs[2, 7], again[2, 7], strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(pairs[2, 7].affine, pairs[3, 7].affine)
+
+
+def test_a_pair_is_two_frames_of_one_clip_or_a_face_and_its_mirror_image(store: ClipStore) -> None:
+    frames = ClipPairs(store, PairRule(0.0, STILL), seed=0)
+    assert all(not torch.equal(*frames[epoch, 0].images) for epoch in range(20))
+    mirrors = ClipPairs(store, PairRule(1.0, STILL), seed=0)
+    for epoch in range(5):
+        pair = mirrors[epoch, 0]
+        assert torch.equal(*pair.images)
+        first, second = apply(pair.images, pair.affine, pair.color, 64)
+        assert torch.allclose(first, second.flip(-1), atol=1e-4)
+
+
+def test_both_pictures_of_a_pair_have_the_same_colors(store: ClipStore) -> None:
+    pair = ClipPairs(store, PairRule(0.0, JITTER), seed=0)[0, 0]
+    assert torch.equal(pair.color[0], pair.color[1])
+    assert not torch.equal(pair.affine[0], pair.affine[1])
+
+
+def test_ranks_together_see_what_one_rank_would(store: ClipStore) -> None:
+    whole = iter(PairSampler(store, 4, seed=1))
+    halves = [iter(PairSampler(store, 4, seed=1, rank=rank, world_size=2)) for rank in range(2)]
+    for _ in range(10):
+        assert next(whole) == next(halves[0]) + next(halves[1])
+
+
+def test_a_sampler_goes_on_where_another_stopped(store: ClipStore) -> None:
+    whole = iter(PairSampler(store, 4, seed=1))
+    for _ in range(5):
+        next(whole)
+    late = iter(PairSampler(store, 4, seed=1, first_step=5))
+    assert [next(whole) for _ in range(6)] == [next(late) for _ in range(6)]
+
+
+def test_an_epoch_has_every_clip_once(store: ClipStore) -> None:
+    sampler = iter(PairSampler(store, 4, seed=1))
+    clips = [clip for _ in range(steps_per_epoch(len(store), 4)) for epoch, clip in next(sampler) if epoch == 0]
+    assert sorted(clips) == list(range(12))
+
+
+def test_a_batch_larger_than_the_data_wraps(store: ClipStore) -> None:
+    batch = next(iter(PairSampler(store, 16, seed=1)))
+    assert len(batch) == 16
+    assert {clip for _, clip in batch} == set(range(12))
+
+
+def test_a_tighter_framing_keeps_the_box_center() -> None:
+    affine = framing_affine(1.1, 1.45, (0.5, 0.4))
+    center = np.array([0.0, -0.2, 1.0])  # (0.5, 0.4) in [-1, 1]
+    assert affine @ center == pytest.approx(center)
+    assert affine[0, 0] == pytest.approx(1.1 / 1.45)
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    assert draw_affine(rng, STILL, flip=False) == pytest.approx(np.eye(3))
+    assert draw_color(rng, STILL) == pytest.approx(np.eye(3, 4))
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    smooth = torch.nn.functional.avg_pool2d(images.float(), 9, 1, 4).to(torch.uint8)
+    eye = torch.eye(3)
+    out = apply(smooth, eye[None, :2], torch.eye(3, 4)[None], 64)
+    assert (out * 255 - smooth).abs().mean() < 2
+
+
+def test_gray_pictures_have_equal_channels_and_colors_stay_in_range() -> None:
+    rng = np.random.default_rng(0)
+    color = torch.from_numpy(draw_color(rng, Augmentation(color=0.9, gray_probability=1.0))).float()
+    images = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
+    out = apply(images, torch.eye(3)[None, :2], color[None], 8)
+    assert torch.allclose(out[:, 0], out[:, 2], atol=1e-6)
+    assert 0 <= out.min() <= out.max() <= 1

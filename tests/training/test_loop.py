@@ -1,0 +1,144 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fcvideo.clips.store import ClipStore
+from fcvideo.config import TrainSettings
+from fcvideo.errors import OutputError, SettingsError, TrainingError
+from fcvideo.models.store import load_model
+from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
+from fcvideo.training.loop import Rank, resolve_recipe, run_rank
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from fcvideo.clips.store import ClipStore
+from fcvideo.config import TrainSettings
+from fcvideo.training.loop import Rank, run_rank
+settings = TrainSettings(**eval(sys.argv[1]))
+run_rank(settings, ClipStore(settings.data), Path(settings.out), Rank())
+"""
+
+
+@pytest.fixture
+def settings(crops_file: Path, vgg_file: Path, tiny_model: Path, tmp_path: Path) -> TrainSettings:
+    return TrainSettings(
+        data=str(crops_file),
+        out=str(tmp_path / "run"),
+        vgg=str(vgg_file),
+        init=str(tiny_model),
+        batch_size=4,
+        epochs_stage1=1,
+        epochs_stage2=0.5,
+        picture_steps=0,
+        precision="float32",
+        checkpoint_seconds=0,
+    )
+
+
+def start(settings: TrainSettings) -> subprocess.Popen[bytes]:
+    arguments = repr(dataclasses.asdict(settings))
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, arguments], start_new_session=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(settings: TrainSettings, tmp_path: Path) -> None:
+    assert start(settings).wait() == 0
+    killed = dataclasses.replace(settings, out=str(tmp_path / "killed"))
+    for step in (2, 7):  # in stage 1, and in stage 2 (6 and 3 steps)
+        process = start(killed)
+        wait_for(tmp_path / "killed" / "checkpoints" / f"step-{step:09d}.pt", process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert start(killed).wait() == 0
+    whole, resumed = (load_file(Path(s.out) / "model" / "model.safetensors") for s in (settings, killed))
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_the_loss_falls_and_the_run_leaves_a_model_curves_and_sheets(settings: TrainSettings) -> None:
+    settings = dataclasses.replace(settings, epochs_stage1=20, lr_stage1=1e-3, picture_steps=60, checkpoint_seconds=60)
+    reports: list[dict[str, float]] = []
+    summary = run_rank(settings, ClipStore(settings.data), Path(settings.out), Rank(), reports.append)
+    stage1 = [r["total"] for r in reports if r["stage"] == 1]
+    assert stage1[-1] < 0.98 * stage1[0]
+    assert summary["steps_stage1"] == 120
+    folder = Path(settings.out)
+    assert not load_model(str(folder / "model")).training
+    assert "recipe | default" in (folder / "model" / "README.md").read_text()
+    assert list((folder / "curves").glob("events*"))
+    assert [p.name for p in (folder / "sheets").iterdir()] == ["stage1-0000060.png", "stage1-0000120.png"]
+    assert len(list((folder / "checkpoints").iterdir())) <= 2
+
+
+def test_another_runs_checkpoint_is_refused(settings: TrainSettings) -> None:
+    short = dataclasses.replace(settings, epochs_stage1=0.2, epochs_stage2=0)
+    run_rank(short, ClipStore(short.data), Path(short.out), Rank())
+    with pytest.raises(OutputError, match="run with seed=0, not 1"):
+        run_rank(dataclasses.replace(short, seed=1), ClipStore(short.data), Path(short.out), Rank())
+
+
+def test_a_damaged_checkpoint_yields_to_the_one_before(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, {"identity": {"a": 1}, "step": 1})
+    newest = save_checkpoint(tmp_path, 2, {"identity": {"a": 1}, "step": 2})
+    newest.write_bytes(newest.read_bytes()[:100])
+    state = load_checkpoint(tmp_path, {"a": 1})
+    assert state is not None
+    assert state["step"] == 1
+    (tmp_path / "step-000000001.pt").write_bytes(b"")
+    with pytest.raises(TrainingError, match="no checkpoint there can be read"):
+        load_checkpoint(tmp_path, {"a": 1})
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(settings: TrainSettings) -> None:
+    wild = dataclasses.replace(settings, lr_stage1=1e12, epochs_stage1=8)
+    with pytest.raises(TrainingError, match=r"stage 1, step \d+: a loss is not finite"):
+        run_rank(wild, ClipStore(wild.data), Path(wild.out), Rank())
+
+
+def test_the_recipes_are_the_papers_and_the_released_codes() -> None:
+    paper = resolve_recipe(TrainSettings(recipe="paper"))
+    assert paper.batch_size == 32
+    assert [paper.stage1.lr * paper.stage1.factor(s, 100) for s in (0, 49, 50, 99)] == pytest.approx(
+        [5e-5, 5e-5, 5e-6, 5e-6]
+    )
+    released = resolve_recipe(TrainSettings(recipe="released"))
+    rates = [released.stage1.lr * released.stage1.factor(epoch, 40) for epoch in (0, 1, 19, 20, 39)]
+    assert rates == pytest.approx([1e-5, 5e-5, 5e-5, 1e-5, 1e-5])
+    rates = [released.stage2.lr * released.stage2.factor(epoch, 20) for epoch in (0, 1, 9, 10)]
+    assert rates == pytest.approx([5e-5, 1e-4, 1e-4, 1e-5])
+    assert released.stage2.betas == (0.5, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [("smoothness=1", "no loss 'smoothness'"), ("symmetry", "expected name=weight"), ("symmetry=-1", "0 or more")],
+)
+def test_odd_loss_switches_are_named(losses: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        resolve_recipe(TrainSettings(losses=losses))
+
+
+def test_loss_switches_change_the_recipe() -> None:
+    recipe = resolve_recipe(TrainSettings(losses="symmetry=0, ssim_rebuilt=2"))
+    assert recipe.expression.symmetry == recipe.identity.symmetry == 0
+    assert recipe.expression.ssim_rebuilt == recipe.identity.ssim_rebuilt == 2
+
+
+def test_a_batch_that_the_workers_cannot_share_is_refused(settings: TrainSettings) -> None:
+    with pytest.raises(SettingsError, match="found 4, expected a multiple of 6"):
+        run_rank(settings, ClipStore(settings.data), Path(settings.out), Rank(0, 3, "cpu"))
