@@ -14,6 +14,7 @@ from fcvideo.errors import ModelError
 from fcvideo.models.decoders import ExpressionDecoder, Features, IdentityDecoder
 from fcvideo.models.encoder import Encoder
 from fcvideo.models.flow import FlowDecoder
+from fcvideo.models.layers import init_fan_in
 from fcvideo.models.vgg import VGG19, Layer
 from fcvideo.models.warp import backward_flow
 
@@ -98,6 +99,12 @@ class FaceCycle(nn.Module):
         self.identity_decoder = IdentityDecoder(
             stem_widths[1], c.code_dim, c.decoder_width, c.up_width, c.identity_blocks
         )
+
+    def init_fan_in(self) -> None:
+        """Initializes encoders and D_flow so that codes and flows differ between faces from the start."""
+        for network in (self.expression_encoder, self.identity_encoder, self.flow_decoder):
+            init_fan_in(network)
+        nn.init.normal_(self.flow_decoder.to_flow.weight, 0.0, 0.02)
 
     @property
     def stem_layers(self) -> tuple[Layer, ...]:

@@ -92,7 +92,7 @@ class _Run:
             )
         self.autocast = _autocast_type(settings.precision, self.device)
         torch.manual_seed(settings.seed)
-        self.model = load_model(settings.init) if settings.init else FaceCycle(_configure(settings))
+        self.model = load_model(settings.init) if settings.init else _build_model(settings, recipe)
         weights = load_vgg(settings.vgg)
         self.model.stem.load(weights)
         vgg = VGG19(PERCEPTUAL_DEPTH)
@@ -282,8 +282,12 @@ class _Run:
         return summary
 
 
-def _configure(settings: TrainSettings) -> FaceCycleConfig:
-    return dataclasses.replace(FaceCycleConfig.preset(settings.model), framing_side_factor=settings.side_factor)
+def _build_model(settings: TrainSettings, recipe: Recipe) -> FaceCycle:
+    preset = FaceCycleConfig.preset(settings.model)
+    model = FaceCycle(dataclasses.replace(preset, framing_side_factor=settings.side_factor))
+    if recipe.initialization == "fan_in":
+        model.init_fan_in()
+    return model
 
 
 def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:

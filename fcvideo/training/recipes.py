@@ -89,6 +89,7 @@ class Recipe:
     batch_size: int = 32  # images: half as many pairs
     flip_probability: float = 0.0  # of a pair that is a face and its mirror image
     augmentation: Augmentation = field(default_factory=Augmentation)
+    initialization: Literal["released", "fan_in"] = "released"  # of the encoders and D_flow
     average_decay: float = 0.0  # of the weights that are saved; 0 saves the last ones
 
     @property
@@ -164,6 +165,7 @@ DEFAULT = dataclasses.replace(
     augmentation=Augmentation(
         zoom=0.08, aspect=0.03, shift=0.03, rotation_deg=6, color=0.2, hue=0.02, gray_probability=0.2
     ),
+    initialization="fan_in",
     average_decay=0.999,
 )
 
