@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from fcvideo import __version__
@@ -23,10 +24,11 @@ from fcvideo.jobs.pipeline_local import run_local
 from fcvideo.jobs.progress import Reporter
 from fcvideo.jobs.reader_process import ReaderPool
 from fcvideo.jobs.reading import FaceReader, Looking
+from fcvideo.models.facecycle import FaceCycleConfig
 from fcvideo.models.store import load_config, locate_model, model_hash
 from fcvideo.tables.parts import Parts, video_key
 from fcvideo.tables.result import Result
-from fcvideo.video.inputs import resolve_inputs
+from fcvideo.video.inputs import Source, resolve_inputs
 
 # Ray needs 15 to 25 s to start, and pays where there is more to use than this process can: GPUs, or many cores.
 SMALL_PLAN_SECONDS, SMALL_PLAN_SECONDS_ON_ONE_DEVICE = 600.0, 7200.0
@@ -47,30 +49,22 @@ class _Run:
     def __init__(self, settings: EmbedSettings, reader: type[FaceReader], stack: ExitStack) -> None:
         self.started = time.monotonic()
         self.settings, self.reader, self.stack = settings, reader, stack
-        self.sources = resolve_inputs(settings.inputs, settings.limit)
+        self.sources = [_nameable(source) for source in resolve_inputs(settings.inputs, settings.limit)]
         self.result = Result(settings.out)
         self.parts = Parts(self.result.parts_folder)
-        config = load_config(settings.model)
-        self.code_dim = config.code_dim
-        self.looking = Looking(
-            fps=settings.fps,
-            start_seconds=settings.start,
-            duration_seconds=settings.duration,
-            min_face_px=settings.min_face,
-            score_threshold=settings.score,
-            side_px=config.image_side,
-            framing=Framing(config.framing_side_factor, config.framing_center),
-        )
+        self.config = load_config(settings.model)
         self.gpus = self._resolve_gpus()
+        self.looking = _looking(settings, self.config)
         # As many readers as cores: where the encoder is the slower one, they wait for it.
         self.pool = stack.enter_context(ReaderPool(reader, self.looking, settings.workers or count_cores()))
-        precision = settings.precision
-        if precision == "auto":
-            precision = "float16" if self.gpus else "float32"
-        model = str(locate_model(settings.model).absolute())
-        folder = self.parts.folder.absolute()
-        self.encoding = Encoding(model, precision, settings.batch_size, settings.cycle_error, folder)
-        self.identity = self._identity()
+        self.encoding = Encoding(
+            model=str(locate_model(settings.model).absolute()),
+            precision=_precision(settings, self.gpus),
+            batch_size=settings.batch_size,
+            cycle_error=settings.cycle_error,
+            parts_folder=self.parts.folder.absolute(),
+        )
+        self.identity = _identity(settings, self.encoding.precision)
         self.reporter = stack.enter_context(Reporter(settings.progress))
 
     def _resolve_gpus(self) -> int:
@@ -87,21 +81,6 @@ class _Run:
             return 1
         return gpus
 
-    def _identity(self) -> dict[str, Any]:
-        """Whatever decides what the rows say. The batch size moves a code by less than 1e-5."""
-        settings = self.settings
-        return {
-            "version": __version__,
-            "model_hash": model_hash(settings.model),
-            "fps": settings.fps,
-            "start": settings.start,
-            "duration": settings.duration,
-            "min_face": settings.min_face,
-            "score": settings.score,
-            "precision": self.encoding.precision,
-            "cycle_error": settings.cycle_error,
-        }
-
     def run(self) -> dict[str, Any]:
         ledger = self._open_ledger()
         states = self._plan(ledger)
@@ -111,10 +90,7 @@ class _Run:
         rows = [state.carried_row for state in states if state.carried_row is not None]
         if len(rows) < len(states):
             self._execute(states, engine)
-            self.reporter.begin("writing", 0)
-            metadata = {"model": self.settings.model, **self.identity}
-            rows = self.result.write(list(ledger.results(states)), self.code_dim, metadata)
-            self.reporter.end()
+            rows = self._write(ledger, states)
         self.parts.remove(video_key(state.source.name) for state in states)
         return self._summarize(rows)
 
@@ -179,6 +155,18 @@ class _Run:
         self.stack.enter_context(ray_cluster(self.settings.address, self.gpus))
         return run_ray(work, self.reader, self.looking, self.encoding, self.gpus, self.settings.workers)
 
+    def _write(self, ledger: Ledger, states: list[VideoState]) -> list[dict[str, Any]]:
+        self.reporter.begin("writing", len(states))
+        metadata = {"model": self.settings.model, **self.identity}
+        rows = self.result.write(
+            list(ledger.results(states)),
+            self.config.code_dim,
+            metadata,
+            tick=lambda done: self.reporter.update(done, videos=done),
+        )
+        self.reporter.end()
+        return rows
+
     def _describe_plan(self, states: list[VideoState], engine: str) -> dict[str, Any]:
         for state in states:
             status = "done before" if state.carried_row else state.known["status"]
@@ -212,3 +200,41 @@ class _Run:
             "videos_out": str(self.result.videos_path),
             "exit_code": 3 if failed else 0,
         }
+
+
+def _nameable(source: Source) -> Source:
+    """A file name that is not valid UTF-8 is written with escapes, for Parquet takes no other text."""
+    return replace(source, name=source.name.encode("utf-8", "backslashreplace").decode())
+
+
+def _looking(settings: EmbedSettings, config: FaceCycleConfig) -> Looking:
+    return Looking(
+        fps=settings.fps,
+        start_seconds=settings.start,
+        duration_seconds=settings.duration,
+        min_face_px=settings.min_face,
+        score_threshold=settings.score,
+        side_px=config.image_side,
+        framing=Framing(config.framing_side_factor, config.framing_center),
+    )
+
+
+def _precision(settings: EmbedSettings, gpus: int) -> str:
+    if settings.precision != "auto":
+        return settings.precision
+    return "float16" if gpus else "float32"
+
+
+def _identity(settings: EmbedSettings, precision: str) -> dict[str, Any]:
+    """Whatever decides what the rows say. The batch size is left out: it moves a code by less than 1e-5."""
+    return {
+        "version": __version__,
+        "model_hash": model_hash(settings.model),
+        "fps": settings.fps,
+        "start": settings.start,
+        "duration": settings.duration,
+        "min_face": settings.min_face,
+        "score": settings.score,
+        "precision": precision,
+        "cycle_error": settings.cycle_error,
+    }

@@ -49,7 +49,7 @@ class Meter:
         self._done_seconds += seconds - self._done.get(key, 0.0)
         self._done[key] = seconds
         rate = self._counts["frames"] / max(time.monotonic() - self._started, 1e-3)
-        self.on_change(self._done_seconds, **self._counts, frames_per_s=round(rate, 1))
+        self.on_change(self._done_seconds, **self._counts, frames_per_second=round(rate, 1))
 
 
 def _span(segment: Segment, info: dict[str, Any]) -> tuple[float, float]:

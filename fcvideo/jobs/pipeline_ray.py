@@ -20,7 +20,7 @@ from fcvideo.jobs.cluster import cluster_cores
 from fcvideo.jobs.encoding import Encoding, FaceEncoder, Written
 from fcvideo.jobs.pipeline_local import Work
 from fcvideo.jobs.reader_process import ReaderProcess
-from fcvideo.jobs.reading import FaceReader, Looking
+from fcvideo.jobs.reading import Chunk, FaceReader, Looking
 
 Batch = dict[str, np.ndarray]
 # Of the cores of a machine without a GPU; measured: reading a face costs about as much as encoding it.
@@ -59,27 +59,17 @@ def run_ray(
             num_gpus=1 if gpus else None,
         )
     )
-    try:
-        for row in receipts.iter_rows():
-            yield pickle.loads(row["receipt"])
-    except ray.exceptions.RayError as error:
-        raise _own_error(error) or error from None
+    for row in receipts.iter_rows():
+        receipt = pickle.loads(row["receipt"])
+        if isinstance(receipt, FcvideoError):
+            raise receipt
+        yield receipt
 
 
 def _quieten(context: DataContext) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-
-
-def _own_error(error: BaseException | None) -> FcvideoError | None:
-    """What a stage raised on purpose, out of Ray's wrappings."""
-    while error is not None:
-        if type(error).__module__ == FcvideoError.__module__:
-            assert isinstance(error, FcvideoError)
-            return error
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
 
 
 class ReadingActor:
@@ -96,12 +86,19 @@ class ReadingActor:
 
 
 class EncodingActor:
+    """Chunks in, a receipt for each out; an error raised on purpose is a receipt too, for Ray wraps what is raised."""
+
     def __init__(self, encoding: Encoding, has_gpu: bool) -> None:
         self._encode = FaceEncoder(encoding, "cuda" if has_gpu else "cpu", threads=None if has_gpu else 1)
 
     def __call__(self, batch: Batch) -> Batch:
-        receipts = [pickle.dumps(self._encode(pickle.loads(chunk))) for chunk in batch["chunk"]]
-        return {"receipt": _objects(receipts)}
+        return {"receipt": _objects([pickle.dumps(self._receipt(pickle.loads(chunk))) for chunk in batch["chunk"]])}
+
+    def _receipt(self, chunk: Chunk) -> Written | FcvideoError:
+        try:
+            return self._encode(chunk)
+        except FcvideoError as error:
+            return error
 
 
 def _objects(values: list[bytes]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,30 +71,49 @@ class Result:
             return {}
         return {row["video"]: row for row in pq.read_table(self.videos_path).to_pylist()}
 
-    def write(self, videos: Sequence[VideoResult], code_dim: int, metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    def write(
+        self,
+        videos: Sequence[VideoResult],
+        code_dim: int,
+        metadata: dict[str, Any],
+        tick: Callable[[int], None] = lambda num_videos_done: None,
+    ) -> list[dict[str, Any]]:
         """Both tables, sorted by video; gives the rows of the videos table, tracks counted."""
-        clear_leftovers(self.path.parent, self.path.name)
+        for path in (self.path, self.videos_path):
+            clear_leftovers(path.parent, path.name)
         videos = sorted(videos, key=lambda video: video.row["video"])
         rows = [dict(video.row) for video in videos]
         schema = embeddings_schema(code_dim)
         if self.is_folder:
-            self._write_folder(videos, rows, schema, metadata)
+            self._write_folder(videos, rows, schema, metadata, tick)
         else:
-            tables = (table for video, row in zip(videos, rows, strict=True) for table in self._rows(video, row))
-            write_table(self.path, schema, tables, metadata)
+            write_table(self.path, schema, self._all_rows(videos, rows, tick), metadata)
         write_table(self.videos_path, videos_schema(), [videos_table(rows)], metadata)
         return rows
 
+    def _all_rows(
+        self, videos: Sequence[VideoResult], rows: list[dict[str, Any]], tick: Callable[[int], None]
+    ) -> Iterator[pa.Table]:
+        for done, (video, row) in enumerate(zip(videos, rows, strict=True), start=1):
+            yield from self._rows(video, row)
+            tick(done)
+
     def _write_folder(
-        self, videos: Sequence[VideoResult], rows: list[dict[str, Any]], schema: pa.Schema, metadata: dict[str, Any]
+        self,
+        videos: Sequence[VideoResult],
+        rows: list[dict[str, Any]],
+        schema: pa.Schema,
+        metadata: dict[str, Any],
+        tick: Callable[[int], None],
     ) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        for video, row in zip(videos, rows, strict=True):
+        for done, (video, row) in enumerate(zip(videos, rows, strict=True), start=1):
             file = self.path / _file_name(row["video"])
             if video.parts:
                 write_table(file, schema, self._rows(video, row), metadata)
             elif video.parts is not None:
                 file.unlink(missing_ok=True)
+            tick(done)
         for dropped in self.videos().keys() - {row["video"] for row in rows}:
             (self.path / _file_name(dropped)).unlink(missing_ok=True)
 

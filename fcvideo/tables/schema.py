@@ -41,6 +41,7 @@ def embeddings_schema(code_dim: int = 256) -> pa.Schema:
 
 
 def videos_schema() -> pa.Schema:
+    """`num_frames_decoded` counts those of the sampled frames that gave a picture."""
     return pa.schema(
         [
             pa.field("video", pa.string(), nullable=False),
@@ -133,7 +134,13 @@ def embeddings_table(
 
 
 def videos_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(list(rows), schema=videos_schema())
+    """Text that is not valid UTF-8 (a path in an error message) is written with escapes."""
+
+    def writable(value: Any) -> Any:
+        return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+    plain = [{name: writable(value) for name, value in row.items()} for row in rows]
+    return pa.Table.from_pylist(plain, schema=videos_schema())
 
 
 def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:

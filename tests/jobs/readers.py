@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,3 +58,12 @@ class BrokenReader(LoggingReader):
             if frame.frame_index == 30:
                 raise ZeroDivisionError("in the decoder")
             yield frame
+
+
+class FolderRemover(LoggingReader):
+    """Takes the place away where the parts are to be written."""
+
+    def frames(self, segment: Segment) -> Iterator[Frame]:
+        for folder in Path(segment.source.path).parent.glob("*.parts"):
+            shutil.rmtree(folder)
+        return super().frames(segment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_a_restart_skips_finished_segments(tmp_path: Path, model: Path, video: P
     assert pq.read_table(out)["frame_index"].to_pylist() == list(range(60))
 
 
-def interrupt(*_: object) -> None:
+def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -251,3 +252,11 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path: Path, model: Pat
     with pytest.raises(ModelError):
         run(video, out=tmp_path / "e.parquet", model=tmp_path / "missing")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["three.mp4"]
+
+
+def test_a_name_that_is_not_utf8_is_written_with_escapes(tmp_path: Path, model: Path, video: Path, media: Path):
+    odd = Path(shutil.copy(video, os.fsdecode(os.fsencode(tmp_path / "a") + b"\xff.mp4")))
+    broken = Path(shutil.copy(media / "hostile" / "text.mp4", os.fsdecode(os.fsencode(tmp_path / "b") + b"\xff.mp4")))
+    summary = run(odd, broken, out=tmp_path / "e.parquet", model=model)
+    assert (summary["frames"], summary["failed"]) == (60, 1)
+    assert sorted(videos_of(tmp_path / "e.parquet")) == ["a\\udcff.mp4", "b\\udcff.mp4"]

@@ -8,8 +8,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from fcvideo.errors import OutputError
 from tests.jobs.embedding import assert_same_tables, run, save_tiny_model, videos_of
-from tests.jobs.readers import PoisonedReader
+from tests.jobs.readers import FolderRemover, PoisonedReader
+
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 @pytest.mark.timeout(280)
@@ -30,3 +33,10 @@ def test_both_engines_give_the_same_table(tmp_path: Path, make_video: Callable[.
     assert videos_of(tmp_path / "ray.parquet") == videos_of(tmp_path / "local.parquet")
     for summary in summaries.values():
         assert (summary["exit_code"], summary["failed"]) == (3, 3)
+
+
+def test_a_stage_that_cannot_write_says_so_in_one_line(tmp_path: Path, make_video: Callable[..., Path]):
+    model = save_tiny_model(tmp_path / "model")
+    video = make_video(tmp_path / "a.mp4", num_frames=60, rate=20, gop=20)
+    with pytest.raises(OutputError, match=r"^[^\n]*cannot be written[^\n]*$"):
+        run(video, out=tmp_path / "e.parquet", model=model, engine="ray", reader=FolderRemover)
