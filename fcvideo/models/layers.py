@@ -74,7 +74,7 @@ def init_weights(module: nn.Module) -> None:
 
 
 def init_fan_in(module: nn.Module) -> None:
-    """He's initialization by fan-in (Xavier's in attention), under which activations keep their size through the layers.
+    """He's initialization by fan-in (Xavier's in attention), under which activations keep their size.
 
     With the released code's, activations shrink at every widening layer, and the codes of different faces start
     (and, on small data, stay) almost equal.
