@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from fcvideo.faces.yunet import STRIDES, load_yunet
 
 ONNX_FILE = Path(__file__).parent / "weights" / "yunet.onnx"
-# Height in pixels at which the network is shown the smallest face wanted. Of 133 real faces shrunk to a height of 10, 12,
+# Height in pixels at which the network is shown the smallest face wanted. Of 133 real faces shrunk to 10, 12,
 # 16, 20 and 24 px, YuNet finds 2, 14, 61, 100 and 125 at score 0.7, and 32, 59, 112, 127 and 130 at 0.3.
 SMALLEST_SHOWN_PX = 20
 
