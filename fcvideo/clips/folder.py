@@ -10,6 +10,7 @@ Videos that come later are added in further shards.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ _COUNTS: list[pa.Field] = [
     pa.field("num_clips", pa.int64(), nullable=False),
     pa.field("num_clip_frames", pa.int64(), nullable=False),
 ]
+
+_OWN_NAME = re.compile(r"clips-(\d{5,})\.parquet|clips\.videos\.parquet")
 
 Record = dict[str, Any]
 
@@ -72,6 +75,8 @@ class ClipFolder:
         self._num_shards = 0
         if path.exists() and not path.is_dir():
             raise OutputError(f"{path}: is a file; --out of prepare names a folder")
+        if others := [name for name in self._tables() if not _OWN_NAME.fullmatch(name)]:
+            raise OutputError(f"{path}: {others[0]} there is not prepare's; choose another --out")
         if not overwrite:
             self._read_finished()
 
@@ -91,14 +96,17 @@ class ClipFolder:
         clear_leftovers(self.path, "clips*")
         if self.overwrite:
             self._table.unlink(missing_ok=True)
-        for _, shard in self._shards_from(self._num_shards):
-            shard.unlink()
+        for name in self._tables():
+            if (match := _OWN_NAME.fullmatch(name)) and match[1] and int(match[1]) >= self._num_shards:
+                (self.path / name).unlink()  # of a run that was stopped before it wrote the record
 
     def release(self) -> None:
         self._parts.release()
 
     def record(self, video: str) -> Record | None:
-        """What is known of a video that is done."""
+        """What is known of a video that is done; nothing is, when all is to be done anew."""
+        if self.overwrite:
+            return None
         if (part := _part_path(self.path, video)).is_file():
             return read_metadata(part)
         return self._finished.get(video)
@@ -131,15 +139,12 @@ class ClipFolder:
             refuse_other_identity(self.path, metadata.get("identity", {}), self.identity)
             self._finished = {record["video"]: record for record in table.to_pylist()}
             self._num_shards = metadata["num_shards"]
-        elif not self._parts.check(self.identity) and (others := sorted(self.path.glob("*.parquet"))):
-            raise OutputError(f"{self.path}: {others[0].name} there is not prepare's; choose another --out")
+        elif not self._parts.check(self.identity) and (shards := self._tables()):
+            raise OutputError(f"{self.path}: {shards[0]} there has no record beside it; --overwrite removes it")
+
+    def _tables(self) -> list[str]:
+        return sorted(path.name for path in self.path.glob("*.parquet") if not path.name.startswith("."))
 
     def _read_parts(self) -> Iterator[tuple[Path, Record]]:
         for part in self._parts.folder.glob("*/clips.parquet"):
             yield part, read_metadata(part)
-
-    def _shards_from(self, first: int) -> Iterator[tuple[int, Path]]:
-        for path in self.path.glob("clips-*.parquet"):
-            number = path.stem.removeprefix("clips-")
-            if number.isdigit() and int(number) >= first:
-                yield int(number), path

@@ -154,6 +154,8 @@ def empty_record(source: Source) -> Record:
 
 
 def _cut_all(settings: PrepareSettings, to_do: Sequence[Source], reporter: Reporter) -> None:
+    if not to_do:
+        return
     num_workers = settings.workers or count_cores()
     is_large = sum(map(_size_bytes, to_do)) > SMALL_PLAN_BYTES and min(len(to_do), num_workers) > 1
     totals: Counter[str] = Counter()
@@ -194,6 +196,7 @@ def _cut_here(
 
 
 def _cut_on_ray(settings: PrepareSettings, to_do: Sequence[Source]) -> Iterator[Record]:
+    settings = dataclasses.replace(settings, out=str(Path(settings.out).resolve()))  # for workers elsewhere
     with ray_cluster(settings.address):
         num_workers = min(settings.workers or cluster_cores(), len(to_do))
         yield from _CutterPool(settings, num_workers).run(to_do)

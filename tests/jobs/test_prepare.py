@@ -109,20 +109,29 @@ def test_other_settings_are_refused(videos: Path, prepared: tuple[Path, dict[str
         prepare(settings_for(videos, prepared[0], fps=3.0))
 
 
-def test_overwrite_starts_anew(media: Path, tmp_path: Path) -> None:
-    first = prepare(settings_for(media / "lp_d12.mp4", tmp_path))
-    second = prepare(settings_for(media / "lp_d12.mp4", tmp_path, fps=2.0, overwrite=True))
-    assert 0 < second["clip_frames"] < first["clip_frames"]
-    assert ClipStore(tmp_path).num_frames == second["clip_frames"]
-
-
-def test_a_folder_of_other_tables_is_refused(
-    media: Path, prepared: tuple[Path, dict[str, Any]], tmp_path: Path
+def test_overwrite_starts_anew(
+    media: Path, prepared: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    out = tmp_path / "faces"
+    shutil.copytree(prepared[0], out)
+    slower = settings_for(media / "lp_d12.mp4", out, fps=2.0, overwrite=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("fcvideo.clips.folder.write_clips", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(slower)
+    summary = prepare(slower)  # finds parts, and cuts anew all the same
+    assert ClipStore(out).num_frames == summary["clip_frames"] < prepared[1]["clip_frames"]
+
+
+def test_tables_that_are_not_prepares_are_refused(media: Path, prepared: tuple[Path, Any], tmp_path: Path) -> None:
     shutil.copy(prepared[0] / "clips-00000.parquet", tmp_path / "mine.parquet")
-    with pytest.raises(OutputError, match=r"mine\.parquet there is not prepare's"):
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"mine\.parquet there is not prepare's"):
+            prepare(settings_for(media / "lp_d12.mp4", tmp_path, overwrite=overwrite))
+    (tmp_path / "mine.parquet").rename(tmp_path / "clips-00000.parquet")
+    with pytest.raises(OutputError, match="has no record beside it"):
         prepare(settings_for(media / "lp_d12.mp4", tmp_path))
-    assert (tmp_path / "mine.parquet").exists()
+    assert (tmp_path / "clips-00000.parquet").exists()
 
 
 def test_videos_that_come_later_are_added(videos: Path, prepared: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
