@@ -1,0 +1,88 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fcvideo import __version__
+from fcvideo.config import EmbedSettings, TrainSettings, resolve
+from fcvideo.errors import SettingsError
+
+FCVIDEO = [sys.executable, "-m", "fcvideo"]
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*FCVIDEO, *arguments], capture_output=True, text=True, cwd=cwd)
+
+
+def test_help_answers_in_under_half_a_second() -> None:
+    run("--help")  # byte code is compiled once
+    started = time.monotonic()
+    found = run("--help")
+    assert time.monotonic() - started < 0.5
+    assert found.returncode == 0
+    assert all(command in found.stdout for command in ("embed", "prepare", "train"))
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    code = "import sys, fcvideo.cli; print([m for m in ('torch', 'ray', 'av', 'pyarrow', 'numpy') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_version() -> None:
+    assert run("--version").stdout.strip() == f"fcvideo {__version__}"
+
+
+@pytest.mark.parametrize("command", ["embed", "prepare", "train"])
+def test_every_setting_is_a_flag(command: str) -> None:
+    found = run(command, "--help")
+    assert found.returncode == 0
+    assert "--dry-run" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("embed", "no-such.mp4", "--gpus", "0"), "no-such.mp4"),
+        (("embed", "x.mp4", "--fps", "-1"), "fps: found -1.0, expected at least 0.001"),
+        (("train", "--gpus", "0", "--vgg", "no-such.pth"), "no-such.pth: no such file of VGG-19 weights"),
+        (("embed", "x.mp4", "--no-such-flag"), "--no-such-flag"),
+        (("embed", "x.mp4", "--config", "no.toml"), "no.toml: not a TOML file"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_2(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    found = run(*arguments, cwd=tmp_path)
+    assert found.returncode == 2
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+    assert found.stdout == ""
+
+
+def test_a_flag_beats_the_file_and_the_file_beats_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('fps = 5\nmin-face = 64\ninputs = ["a.mp4"]\n')
+    settings = resolve(EmbedSettings, {"fps": 2.0, "batch_size": None, "inputs": ()}, file)
+    assert (settings.fps, settings.min_face, settings.batch_size, settings.inputs) == (2.0, 64, 64, ("a.mp4",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fsp = 5", "unknown key 'fsp'"),
+        ('fps = "fast"', "fps: found 'fast', expected float"),
+        ('progress = "loud"', "progress: found 'loud', expected one of auto, plain, jsonl, none"),
+        ("min_face = 1", "min_face: found 1, expected at least 8"),
+        ("fps = ", "not a TOML file"),
+    ],
+)
+def test_a_wrong_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        resolve(EmbedSettings, {}, file)
+
+
+def test_the_defaults_are_valid() -> None:
+    assert resolve(EmbedSettings, {}) == EmbedSettings()
+    assert resolve(TrainSettings, {}) == TrainSettings()
