@@ -107,6 +107,19 @@ def _train(settings: TrainSettings) -> dict[str, Any]:
     return train(settings)
 
 
+@app.command("import-checkpoint")
+def _import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="The FaceCycle authors' .tar file.")],
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+) -> None:
+    """Turn the FaceCycle authors' released checkpoint into a model folder."""
+    from fcvideo.models.authors import import_authors_checkpoint
+    from fcvideo.models.store import save_model
+
+    save_model(import_authors_checkpoint(checkpoint), out, half=False)
+    print(json.dumps({"out": str(out), "exit_code": 0}))
+
+
 def main() -> None:
     """Exit codes: 0 done, 1 failed, 2 usage, 3 done but some inputs failed, 130 interrupted."""
     try:
