@@ -154,8 +154,10 @@ class _Run:
     def train_stage(self, number: int, first_step: int) -> None:
         stage, schedule, num_steps = self.stages[number], self.schedules[number], self.num_steps[number]
         self.model.train()
-        parameters = stage.enable()
-        optimizer = torch.optim.Adam(parameters, lr=schedule.lr, betas=schedule.betas)
+        encoders, decoder = stage.enable()
+        peaks = (schedule.lr, schedule.lr * schedule.decoder_lr_factor)
+        groups = [{"params": encoders, "lr": peaks[0]}, {"params": decoder, "lr": peaks[1]}]
+        optimizer = torch.optim.Adam(groups, betas=schedule.betas)
         if self.optimizer_state is not None:
             optimizer.load_state_dict(self.optimizer_state)
             self.optimizer_state = None
@@ -166,8 +168,8 @@ class _Run:
         for step in range(first_step, num_steps):
             pair = next(batches)
             torch.manual_seed(_mix(self.settings.seed, number, step, self.rank.rank))  # of the in-painting noise
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.lr * schedule.factor(step, num_steps)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * schedule.factor(step, num_steps)
             images = self._images(pair)
             found = self._step(replica, optimizer, images)
             self.average.update()

@@ -60,6 +60,7 @@ class Schedule:
 
     epochs: float
     lr: float
+    decoder_lr_factor: float = 1.0  # of the stage's picture decoder, relative to the encoder's lr
     pieces: tuple[tuple[float, float], ...] = ()  # (fraction of the stage, factor), ascending
     cosine: bool = False
     warmup_steps: int = 0
@@ -140,8 +141,13 @@ RELEASED = Recipe(
 
 DEFAULT = dataclasses.replace(
     RELEASED,
-    stage1=Schedule(epochs=40, lr=3e-4, cosine=True, warmup_steps=200, min_steps=12_000),
-    stage2=Schedule(epochs=20, lr=3e-4, cosine=True, warmup_steps=200, min_steps=5_000),
+    # Encoders at 3e-4 drove their tanh into saturation on 8,000 frames (every code the same); decoders gain from more.
+    stage1=Schedule(
+        epochs=40, lr=1.5e-4, decoder_lr_factor=4, cosine=True, warmup_steps=100, min_steps=12_000, betas=(0.9, 0.999)
+    ),
+    stage2=Schedule(
+        epochs=20, lr=1.5e-4, decoder_lr_factor=4, cosine=True, warmup_steps=100, min_steps=5_000, betas=(0.9, 0.999)
+    ),
     expression=dataclasses.replace(
         RELEASED.expression,
         plain=0,

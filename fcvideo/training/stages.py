@@ -23,7 +23,8 @@ PERCEPTUAL_DEPTH: Layer = "conv4_1"
 class Stage(nn.Module):
     """What both stages share: the model, VGG-19 for features of any depth, and the weighing of losses."""
 
-    trained: tuple[str, ...] = ()  # names of the model's networks that this stage updates
+    encoders: tuple[str, ...]  # names of the model's networks that this stage trains: what leads to codes and flows,
+    decoder: str  # and what draws pictures
 
     def __init__(self, model: FaceCycle, vgg: VGG19, weights: ExpressionWeights | IdentityWeights) -> None:
         super().__init__()
@@ -32,12 +33,13 @@ class Stage(nn.Module):
         self.perceptual_layers = layers
         self.layers = tuple(dict.fromkeys((*model.stem_layers, *layers)))
 
-    def enable(self) -> list[nn.Parameter]:
-        """Freezes all but this stage's networks; returns what the optimizer updates."""
+    def enable(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Freezes all but this stage's networks; returns what the optimizer updates: encoders, and picture decoders."""
         self.model.requires_grad_(False)
-        for name in self.trained:
+        for name in (*self.encoders, self.decoder):
             self.model.get_submodule(name).requires_grad_(True)
-        return [p for p in self.parameters() if p.requires_grad]
+        encoders = [p for name in self.encoders for p in self.model.get_submodule(name).parameters()]
+        return encoders, list(self.model.get_submodule(self.decoder).parameters())
 
     def look(self, images: Tensor) -> dict[str, Tensor]:
         """VGG features by layer: one pass serves the decoders and the perceptual losses."""
@@ -75,7 +77,8 @@ class Stage(nn.Module):
 class ExpressionStage(Stage):
     """Stage 1 (sections 2.1 and 2.2): E_exp, D_flow and D_exp, by facial motion cycle-consistency."""
 
-    trained = ("expression_encoder", "flow_decoder", "expression_decoder")
+    encoders = ("expression_encoder", "flow_decoder")
+    decoder = "expression_decoder"
 
     def __init__(self, model: FaceCycle, vgg: VGG19, weights: ExpressionWeights) -> None:
         super().__init__(model, vgg, weights)
@@ -122,7 +125,8 @@ class ExpressionStage(Stage):
 class IdentityStage(Stage):
     """Stage 2 (sections 2.3 and 2.4): E_id and D_id with its modulations, by identity cycle-consistency."""
 
-    trained = ("identity_encoder", "identity_decoder")
+    encoders = ("identity_encoder",)
+    decoder = "identity_decoder"
 
     def __init__(self, model: FaceCycle, vgg: VGG19, weights: IdentityWeights) -> None:
         super().__init__(model, vgg, weights)
