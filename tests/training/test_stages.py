@@ -74,7 +74,8 @@ def test_every_loss_of_a_recipe_is_there_and_reaches_every_network_of_its_stage(
     name: str, vgg_file: Path, tiny_model: Path
 ) -> None:
     stage = make_stage(WEIGHTS[name], vgg_file, tiny_model)
-    parameters = sum(stage.enable(), [])
+    encoders, decoder = stage.enable()
+    parameters = [*encoders, *decoder]
     found = stage(torch.randn(4, 3, 64, 64))
     found["total"].backward()
     weighted = {
