@@ -2,10 +2,10 @@
 
     python benchmarks/recipes.py --data clips.parquet --dev dev.parquet --vgg vgg19.safetensors --images 10000
 
-`--dev` is a table of ready crops with columns clip, jpeg, yaw_deg, pitch_deg, roll_deg (null where unknown). Reported,
-after stage 1 alone: SSIM and L1 of dev faces rebuilt from their pair's neutral face, beside the rival that just shows
-the pair's picture; and the error of head pose by ridge regression on the expression code, over 5 folds of clips,
-beside the mean pose.
+`--dev` is a table of ready crops with columns person, clip, jpeg, yaw_deg, pitch_deg, roll_deg (null where unknown).
+Reported, after stage 1 alone: SSIM and L1 of dev faces rebuilt from their pair's neutral face, beside the rival that
+just shows the pair's picture; and the error of head pose by ridge regression on the expression code, over 5 folds of
+clips, beside the mean pose.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -44,7 +45,10 @@ def main() -> None:
     torch.manual_seed(0)
     print("| recipe | rebuilt SSIM | L1 | yaw | pitch | roll | images/s |\n|---|---|---|---|---|---|---|")
     if arguments.model:
-        print(row(arguments.model, judge(load_model(arguments.model), arguments.dev)))
+        found = judge(load_model(arguments.model), arguments.dev)
+        print(row("(rival)", found["rival"] | {"pose": found["mean_pose"]}))
+        print(row(arguments.model, found))
+        print(f"\nROC AUC of 'the same person?' between clips, cosine of identity codes: {found['same_person']:.3f}")
         return
     for number, recipe in enumerate(arguments.recipes):
         with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +79,7 @@ def train(arguments: argparse.Namespace, recipe: str, folder: Path) -> float:
 
 
 @torch.no_grad()
-def judge(model: FaceCycle, dev: str) -> dict[str, dict[str, float] | float]:
+def judge(model: FaceCycle, dev: str) -> dict[str, Any]:
     table = pq.read_table(dev).to_pydict()
     images = load_images(model, table["jpeg"])
     codes = torch.cat([model.expression_encoder(part) for part in images.split(64)])
@@ -98,6 +102,8 @@ def judge(model: FaceCycle, dev: str) -> dict[str, dict[str, float] | float]:
     folds = fold_of(np.array(table["clip"])[known])
     x = codes.numpy()[known]
     found = likeness(rebuilt) | {"pose": ridge_errors(x, pose[known], folds)}
+    identity = torch.cat([model.identity_encoder(part) for part in images.split(64)]).numpy()
+    found |= {"same_person": same_person_auc(identity, np.array(table["person"]), np.array(table["clip"]))}
     return found | {"rival": likeness(images[second]), "mean_pose": ridge_errors(x * 0, pose[known], folds)}
 
 
@@ -143,7 +149,21 @@ def ridge_errors(x: np.ndarray, y: np.ndarray, folds: np.ndarray, strength: floa
     return dict(zip(POSE, np.abs(found - y).mean(0).tolist(), strict=True))
 
 
-def row(name: str, found: dict, images_per_second: float | None = None) -> str:
+def same_person_auc(codes: np.ndarray, persons: np.ndarray, clips: np.ndarray) -> float:
+    """Chance that two clips of one person are more alike than two of two persons; a clip is its codes' mean."""
+    names, first, member = np.unique(clips, return_index=True, return_inverse=True)
+    means = np.stack([codes[member == i].mean(0) for i in range(len(names))])
+    means -= means.mean(0)
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    alike, person = means @ means.T, persons[first]
+    upper = np.triu_indices(len(names), 1)
+    same = (person[:, None] == person[None])[upper]
+    ranks = np.argsort(np.argsort(alike[upper])) + 1
+    num_same, num_other = same.sum(), (~same).sum()
+    return float((ranks[same].sum() - num_same * (num_same + 1) / 2) / (num_same * num_other))
+
+
+def row(name: str, found: dict[str, Any], images_per_second: float | None = None) -> str:
     speed = f"{images_per_second:.0f}" if images_per_second else ""
     pose = " | ".join(f"{found['pose'][angle]:.1f}" for angle in POSE)
     return f"| {name} | {found['ssim']:.3f} | {found['l1']:.3f} | {pose} | {speed} |"
