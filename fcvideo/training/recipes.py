@@ -27,6 +27,7 @@ class ExpressionWeights:
     gram_squared: float = 0.0  # Gram matrices, mean square
     ssim_rebuilt: float = 0.0
     ssim_plain: float = 0.0
+    ssim_warped_neutral: float = 0.0
     ssim_flow_swapped: float = 0.0
     symmetry: float = 0.0  # of the neutral face
     symmetry_warp: float = 0.0  # of the picture warped forward
@@ -152,6 +153,9 @@ DEFAULT = dataclasses.replace(
         RELEASED.expression,
         plain=0,
         ssim_plain=0,
+        # Without more weight on its warp the neutral face becomes a code of stripes that only D_exp can read.
+        warped_neutral=2,
+        ssim_warped_neutral=0.5 * _RELEASED_SSIM,
         gram_squared=0,
         feature=0.1,
         perceptual_of=("rebuilt",),

@@ -94,7 +94,7 @@ class ExpressionStage(Stage):
         for name in ("rebuilt", "plain", "warped_neutral", "flow", "flow_swapped"):
             if getattr(w, name):
                 found[name] = losses.l1(pictures[name], images)
-        for name in ("rebuilt", "plain", "flow_swapped"):
+        for name in ("rebuilt", "plain", "warped_neutral", "flow_swapped"):
             if getattr(w, f"ssim_{name}"):
                 found[f"ssim_{name}"] = losses.ssim_loss(pictures[name], images)
         if w.symmetry:
@@ -112,7 +112,7 @@ class ExpressionStage(Stage):
         pictures = {"neutral": neutral, "rebuilt": model.re_express(swap_pairs(neutral), backward)}
         if w.plain or w.ssim_plain:
             pictures["plain"] = model.expression_decoder(stem, None)
-        if w.warped_neutral or "warped_neutral" in w.perceptual_of:
+        if w.warped_neutral or w.ssim_warped_neutral or "warped_neutral" in w.perceptual_of:
             pictures["warped_neutral"] = warp(swap_pairs(neutral), backward)
         pictures["warp"] = warped = warp(images, forward)
         if w.flow:
