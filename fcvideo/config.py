@@ -71,7 +71,9 @@ class EmbedSettings(SamplingSettings):
     out: str = setting("embeddings.parquet", "The table to write; a name ending in / leaves a folder of parts.")
     model: str = setting(DEFAULT_MODEL, "A shipped model's name, a model folder, or a hub name.")
     gpus: int | None = setting(None, "GPUs to use; all there are by default, 0 for the CPU.", minimum=0)
-    batch_size: int = setting(64, "Faces per forward pass.", minimum=1)
+    batch_size: int | None = setting(
+        None, "Faces per forward pass; by default what suits the device, 64 on a GPU.", minimum=1
+    )
     precision: Precision = setting("auto", "Number format of the networks; auto is float32 on CPU, float16 on GPU.")
     cycle_error: bool = setting(True, "Also rebuild every face to measure how far its codes can be trusted.")
     engine: Literal["auto", "local", "ray"] = setting(

@@ -63,7 +63,7 @@ def test_a_flag_beats_the_file_and_the_file_beats_the_default(tmp_path: Path) ->
     file = tmp_path / "run.toml"
     file.write_text('fps = 5\nmin-face = 64\ninputs = ["a.mp4"]\n')
     settings = resolve(EmbedSettings, {"fps": 2.0, "batch_size": None, "inputs": ()}, file)
-    assert (settings.fps, settings.min_face, settings.batch_size, settings.inputs) == (2.0, 64, 64, ("a.mp4",))
+    assert (settings.fps, settings.min_face, settings.batch_size, settings.inputs) == (2.0, 64, None, ("a.mp4",))
 
 
 @pytest.mark.parametrize(
