@@ -147,8 +147,8 @@ class _Run:
     def _engine(self, states: list[VideoState], engine: str, meter: Meter) -> Iterator[Written]:
         work = [(segment, state.known["video_id"]) for state in states for segment in state.missing]
         if engine == "local":
-            device, threads = ("cuda", None) if self.gpus else ("cpu", max(1, count_cores() // 2))
-            return run_local(work, self.pool, self.encoding, device, threads, meter.tick)
+            device, num_threads = ("cuda", 1) if self.gpus else ("cpu", count_cores())
+            return run_local(work, self.pool, self.encoding, device, num_threads, meter.tick)
         from fcvideo.jobs.pipeline_ray import run_ray
 
         self.pool.close()
