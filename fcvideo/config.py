@@ -83,7 +83,9 @@ class EmbedSettings(SamplingSettings):
 
 @dataclass(frozen=True)
 class PrepareSettings(SamplingSettings):
-    inputs: tuple[str, ...] = setting((), "Videos, folders, globs, URLs, or a list file (.txt, one input a line).")
+    inputs: tuple[str, ...] = setting(
+        (), "Videos, folders, globs, URLs, a list file (.txt, one input a line), or tables of ready crops (.parquet)."
+    )
     out: str = setting("faces/", "Folder for the Parquet shards of face clips.")
     fps: float | None = setting(6.0, "Frames per second to sample, by time stamp (the paper's 6).", minimum=1e-3)
     min_face: int = setting(48, "Smallest face to keep, in pixels of the upright picture.", minimum=8)

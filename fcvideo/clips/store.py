@@ -71,6 +71,12 @@ class ClipStore:
     def person(self, clip: int) -> int:
         return int(self.persons[clip])
 
+    def person_name(self, clip: int) -> str | None:
+        """Source and person as the table has them; None for a clip of unknown person."""
+        file, local = self._locate(clip)
+        name = self._tables[file].persons[local]
+        return None if name is None else "/".join(filter(None, name))
+
     def row_group(self, clip: int) -> int:
         """Row group that holds the clip (its first frame), numbered over all files, 0 .. num_row_groups - 1."""
         file, local = self._locate(clip)

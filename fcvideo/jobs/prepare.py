@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fcvideo.clips.crops import CropTable, is_crop_table
 from fcvideo.clips.cut import ClipCutter
 from fcvideo.clips.folder import ClipFolder, Record, clip_videos_schema, worth_another_try, write_part
 from fcvideo.config import PrepareSettings
-from fcvideo.errors import VideoError
+from fcvideo.errors import InputError, VideoError
 from fcvideo.faces.crop import Framing
 from fcvideo.jobs.cluster import cluster_cores, ray_cluster
 from fcvideo.jobs.devices import count_cores
@@ -114,6 +115,8 @@ class FaceCutter:
 
     def cut(self, source: Source, on_progress: Callable[[float], None] | None = None) -> Record:
         """Writes the video's part and gives its record; `on_progress` hears what fraction of the video is read."""
+        if is_crop_table(source.path):
+            return self._copy(source)
         started = time.monotonic()
         record, num_done = empty_record(source), 0
         (plan,) = self.readers.plan([(source, None)])
@@ -130,6 +133,22 @@ class FaceCutter:
             clips = cutter.cut()
             record |= dataclasses.asdict(cutter.counts) | {"seconds_spent": time.monotonic() - started}
             write_part(self.out, clips, record)
+        return record
+
+    def _copy(self, source: Source) -> Record:
+        """A table of ready crops: nothing to find or cut."""
+        started = time.monotonic()
+        record = empty_record(source) | {"video_id": _fingerprint_or_none(source)}
+        try:
+            crops = CropTable(Path(source.path), source.name, self.settings.min_frames, self.settings.crop_side)
+        except InputError as error:
+            record |= {"status": "error", "error": str(error)}
+            write_part(self.out, [], record)
+            return record
+        record |= {"num_frames_sampled": crops.store.num_frames, "num_faces": crops.store.num_frames}
+        record |= {"num_tracks": len(crops.store), "num_tracks_too_short": crops.num_too_short}
+        record |= {"num_clips": len(crops.kept), "num_clip_frames": crops.num_frames_kept}
+        write_part(self.out, crops.clips(), record | {"seconds_spent": time.monotonic() - started})
         return record
 
 

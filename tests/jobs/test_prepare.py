@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -233,3 +234,26 @@ def test_ray_gives_the_same_shards(
     settings = dataclasses.replace(settings_for(videos, tmp_path / "faces"), workers=2)
     assert prepare(settings)["clips"] == prepared[1]["clips"]
     assert shard_bytes(tmp_path / "faces") == shard_bytes(prepared[0])
+
+
+def test_a_table_of_ready_crops_becomes_clips(crops_file: Path, tmp_path: Path) -> None:
+    summary = prepare(settings_for(crops_file, tmp_path / "faces", min_frames=4))
+    made, given = ClipStore(tmp_path / "faces"), ClipStore(crops_file)
+    assert (summary["clips"], summary["clip_frames"], summary["exit_code"]) == (12, 48, 0)
+    assert [made.frames(clip) for clip in range(12)] == [given.frames(clip) for clip in range(12)]
+    assert made.num_persons == given.num_persons == 6
+    assert prepare(settings_for(crops_file, tmp_path / "longer", min_frames=5))["tracks_too_short"] == 12
+
+
+def test_ready_crops_of_another_side_are_resized(crops_file: Path, tmp_path: Path) -> None:
+    prepare(settings_for(crops_file, tmp_path / "faces", min_frames=2, crop_side=64))
+    jpeg = ClipStore(tmp_path / "faces").frames(0)[0]
+    assert Image.open(io.BytesIO(jpeg)).size == (64, 64)
+
+
+def test_a_table_of_something_else_is_recorded(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "odd.parquet")
+    assert prepare(settings_for(tmp_path / "odd.parquet", tmp_path / "faces"))["exit_code"] == 3
+    (row,) = pq.read_table(tmp_path / "faces" / "clips.videos.parquet").to_pylist()
+    assert row["status"] == "error"
+    assert "odd.parquet" in row["error"]
