@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -20,18 +21,51 @@ Losses = dict[str, Tensor]
 PERCEPTUAL_DEPTH: Layer = "conv4_1"
 
 
-class Stage(nn.Module):
+class Stage(nn.Module, ABC):
     """What both stages share: the model, VGG-19 for features of any depth, and the weighing of losses."""
 
     encoders: tuple[str, ...]  # names of the model's networks that this stage trains: what leads to codes and flows,
     decoder: str  # and what draws pictures
+    compared: tuple[str, ...]  # names of the pictures that should be the input
 
     def __init__(self, model: FaceCycle, vgg: VGG19, weights: ExpressionWeights | IdentityWeights) -> None:
         super().__init__()
-        self.model, self.vgg, self.loss_weights = model, vgg, weights
-        layers = weights.perceptual_layers if weights.feature or weights.gram or weights.gram_squared else ()
-        self.perceptual_layers = layers
-        self.layers = tuple(dict.fromkeys((*model.stem_layers, *layers)))
+        self.model, self.vgg, self.weights = model, vgg, weights
+        self.perceptual_layers = (
+            weights.perceptual_layers if weights.feature or weights.gram or weights.gram_squared else ()
+        )
+        self.layers = tuple(dict.fromkeys((*model.stem_layers, *self.perceptual_layers)))
+
+    def forward(self, images: Tensor) -> Losses:
+        """Pictures (2B, 3, S, S), the second of each pair in the second half, to every loss that has a weight.
+
+        `total` is their weighted sum.
+        """
+        with torch.no_grad():
+            seen = self.look(images)
+        pictures = self.pictures(images, seen)
+        found = self.own_losses(pictures)
+        for name in self.compared:
+            if getattr(self.weights, name):
+                found[name] = losses.l1(pictures[name], images)
+            if getattr(self.weights, f"ssim_{name}", 0):
+                found[f"ssim_{name}"] = losses.ssim_loss(pictures[name], images)
+        if self.perceptual_layers:
+            found |= self.perceptual(pictures, self.perceptual_target(pictures, seen))
+        total = torch.stack([getattr(self.weights, name) * loss for name, loss in found.items()]).sum()
+        return found | {"total": total}
+
+    @abstractmethod
+    def pictures(self, images: Tensor, seen: Mapping[str, Tensor]) -> Pictures:
+        """Every picture that a loss with a weight looks at, by name."""
+
+    @abstractmethod
+    def own_losses(self, pictures: Pictures) -> Losses:
+        """Losses of the stage that do not compare with the input."""
+
+    def perceptual_target(self, pictures: Pictures, seen: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """VGG features that the perceptual losses want: the input's."""
+        return seen
 
     def enable(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Freezes all but this stage's networks; returns what the optimizer updates: encoders, and picture decoders."""
@@ -50,7 +84,7 @@ class Stage(nn.Module):
 
     def perceptual(self, pictures: Pictures, target: Mapping[str, Tensor]) -> Losses:
         """Sums over the recipe's pictures and layers of the perceptual distances that have a weight."""
-        weights, found = self.loss_weights, {}
+        weights, found = self.weights, Losses()
         kinds = {
             "feature": losses.feature_distance,
             "gram": losses.gram_distance,
@@ -68,43 +102,24 @@ class Stage(nn.Module):
                 ).sum()
         return found
 
-    def weigh(self, found: Losses) -> Losses:
-        """Adds the weighted sum as `total`."""
-        total = sum((getattr(self.loss_weights, name) * loss for name, loss in found.items()), torch.zeros(()))
-        return found | {"total": torch.as_tensor(total)}
-
 
 class ExpressionStage(Stage):
     """Stage 1 (sections 2.1 and 2.2): E_exp, D_flow and D_exp, by facial motion cycle-consistency."""
 
     encoders = ("expression_encoder", "flow_decoder")
     decoder = "expression_decoder"
+    compared = ("rebuilt", "plain", "warped_neutral", "flow", "flow_swapped")
+    weights: ExpressionWeights
 
-    def __init__(self, model: FaceCycle, vgg: VGG19, weights: ExpressionWeights) -> None:
-        super().__init__(model, vgg, weights)
-        self.weights = weights
-
-    def forward(self, images: Tensor) -> Losses:
-        """Pictures (2B, 3, S, S), the second of each pair in the second half."""
-        w = self.weights
-        with torch.no_grad():
-            seen = self.look(images)
-        pictures = self.pictures(images, seen)
+    def own_losses(self, pictures: Pictures) -> Losses:
         found: Losses = {}
-        for name in ("rebuilt", "plain", "warped_neutral", "flow", "flow_swapped"):
-            if getattr(w, name):
-                found[name] = losses.l1(pictures[name], images)
-        for name in ("rebuilt", "plain", "warped_neutral", "flow_swapped"):
-            if getattr(w, f"ssim_{name}"):
-                found[f"ssim_{name}"] = losses.ssim_loss(pictures[name], images)
-        if w.symmetry:
+        if self.weights.symmetry:
             found["symmetry"] = losses.symmetry(pictures["neutral"])
-        if w.symmetry_warp:
+        if self.weights.symmetry_warp:
             found["symmetry_warp"] = losses.symmetry(pictures["warp"])
-        return self.weigh(found | self.perceptual(pictures, seen))
+        return found
 
     def pictures(self, images: Tensor, seen: Mapping[str, Tensor]) -> Pictures:
-        """Every picture that a weighted loss looks at, by name."""
         w, model = self.weights, self.model
         forward, backward = model.flows(model.expression_encoder(images))
         stem = self.stem(seen)
@@ -127,35 +142,26 @@ class IdentityStage(Stage):
 
     encoders = ("identity_encoder",)
     decoder = "identity_decoder"
+    compared = ("warped", "rebuilt")
+    weights: IdentityWeights
 
-    def __init__(self, model: FaceCycle, vgg: VGG19, weights: IdentityWeights) -> None:
-        super().__init__(model, vgg, weights)
-        self.weights = weights
-
-    def forward(self, images: Tensor) -> Losses:
-        """Pictures (2B, 3, S, S), the second of each pair in the second half."""
-        w = self.weights
-        with torch.no_grad():
-            seen = self.look(images)
-        pictures = self.pictures(images, seen)
+    def own_losses(self, pictures: Pictures) -> Losses:
         found: Losses = {}
-        if w.re_identified:
+        if self.weights.re_identified:
             found["re_identified"] = losses.l1(pictures["re_identified"], pictures["neutral"])
-        for name in ("warped", "rebuilt"):
-            if getattr(w, name):
-                found[name] = losses.l1(pictures[name], images)
-            if getattr(w, f"ssim_{name}"):
-                found[f"ssim_{name}"] = losses.ssim_loss(pictures[name], images)
-        if w.symmetry:
+        if self.weights.symmetry:
             found["symmetry"] = losses.symmetry(pictures["re_identified"])
         for name in ("margin", "margin_without_hinge"):
-            if getattr(w, name):
+            if getattr(self.weights, name):
                 found[name] = getattr(losses, name)(pictures["mean"], pictures["neutral"])
-        target = seen
-        if self.perceptual_layers and w.perceptual_of == ("re_identified",):
-            with torch.no_grad():
-                target = self.look(pictures["neutral"])
-        return self.weigh(found | self.perceptual(pictures, target))
+        return found
+
+    def perceptual_target(self, pictures: Pictures, seen: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The neutral face's features where the re-identified face is judged (equation 16), else the input's."""
+        if self.weights.perceptual_of != ("re_identified",):
+            return seen
+        with torch.no_grad():
+            return self.look(pictures["neutral"])
 
     def pictures(self, images: Tensor, seen: Mapping[str, Tensor]) -> Pictures:
         w, model = self.weights, self.model

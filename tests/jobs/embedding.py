@@ -1,4 +1,4 @@
-"""A tiny model and short ways to run `embed` and to read what it wrote."""
+"""Short ways to run `embed` and to read what it wrote."""
 
 from __future__ import annotations
 
@@ -8,32 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from fcvideo.config import EmbedSettings
 from fcvideo.jobs.embed import embed
 from fcvideo.jobs.reading import FaceReader
-from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
-from fcvideo.models.store import save_model
-
-
-def save_tiny_model(folder: Path) -> Path:
-    """Random weights, every width at its least: a millisecond a face."""
-    torch.manual_seed(0)
-    config = FaceCycleConfig(
-        encoder_widths=(8, 8, 8),
-        map_width=8,
-        hidden=32,
-        flow_widths=(16, 8, 8),
-        stem="conv2_1",
-        decoder_width=8,
-        up_width=8,
-        expression_blocks=1,
-        identity_blocks=2,
-        inpainting_noise=0.0,
-    )
-    save_model(FaceCycle(config), folder)
-    return folder
 
 
 def run(*inputs: Path, out: Path | str, model: Path, reader: type[FaceReader] = FaceReader, **settings: Any) -> dict:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fcvideo.errors import InputError, ModelError, OutputError
-from tests.jobs.embedding import assert_same_tables, run, save_tiny_model, videos_of
+from tests.jobs.embedding import assert_same_tables, run, videos_of
 from tests.jobs.readers import (
     BrokenReader,
     LoggingReader,
@@ -24,11 +24,6 @@ from tests.jobs.readers import (
 )
 
 MakeVideo = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

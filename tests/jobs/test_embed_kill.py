@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.jobs.embedding import assert_same_tables, run, save_tiny_model, videos_of
+from tests.jobs.embedding import assert_same_tables, run, videos_of
 from tests.jobs.readers import ShortSegments
 
 ROOT = Path(__file__).parents[2]
@@ -41,8 +41,7 @@ def wait_for_a_new_part(folder: Path, before: int, child: subprocess.Popen[bytes
 
 
 @pytest.mark.timeout(280)
-def test_ten_kills_leave_no_trace(tmp_path: Path, make_video: Callable[..., Path], media: Path):
-    model = save_tiny_model(tmp_path / "model")
+def test_ten_kills_leave_no_trace(tmp_path: Path, model: Path, make_video: Callable[..., Path], media: Path):
     # no key frame to cut at: 16 segments, faces in the first video only
     inputs = [media / "pyfeat_single_face.mp4", make_video(tmp_path / "a.mp4", num_frames=400, rate=25, gop=25)]
     undisturbed, out = tmp_path / "undisturbed.parquet", tmp_path / "killed.parquet"
@@ -71,8 +70,7 @@ def test_ten_kills_leave_no_trace(tmp_path: Path, make_video: Callable[..., Path
     assert not (tmp_path / "killed.parquet.parts").exists()
 
 
-def test_an_interrupt_exits_130_and_leaves_parts(tmp_path: Path, make_video: Callable[..., Path]):
-    model = save_tiny_model(tmp_path / "model")
+def test_an_interrupt_exits_130_and_leaves_parts(tmp_path: Path, model: Path, make_video: Callable[..., Path]):
     video = make_video(tmp_path / "long.mp4", num_frames=4000, rate=25, gop=25)
     out = tmp_path / "e.parquet"
     command = [sys.executable, "-m", "fcvideo", "embed", video, "--out", out, "--model", model, "--gpus", "0"]

@@ -13,8 +13,6 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.jobs.embedding import save_tiny_model
-
 RATE = 10
 
 
@@ -60,8 +58,7 @@ def peak_mb(video: Path, model: Path, out: Path) -> float:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
-def test_twenty_minutes_take_no_more_memory_than_one(tmp_path: Path, media: Path):
-    model = save_tiny_model(tmp_path / "model")
+def test_twenty_minutes_take_no_more_memory_than_one(tmp_path: Path, model: Path, media: Path):
     one, twenty = (
         peak_mb(
             loop_clip(media / "franck.mp4", tmp_path / f"{minutes}.mp4", 60 * minutes),

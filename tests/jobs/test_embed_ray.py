@@ -9,15 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from fcvideo.errors import OutputError
-from tests.jobs.embedding import assert_same_tables, run, save_tiny_model, videos_of
+from tests.jobs.embedding import assert_same_tables, run, videos_of
 from tests.jobs.readers import FolderRemover, PoisonedReader
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 @pytest.mark.timeout(280)
-def test_both_engines_give_the_same_table(tmp_path: Path, make_video: Callable[..., Path], media: Path):
-    model = save_tiny_model(tmp_path / "model")
+def test_both_engines_give_the_same_table(tmp_path: Path, model: Path, make_video: Callable[..., Path], media: Path):
     poison = make_video(tmp_path / "poison.mp4", num_frames=10)
     half = make_video(tmp_path / "half.mp4", num_frames=60, rate=20, gop=20)
     inputs = [media / "pyfeat_single_face.mp4", poison, half, media / "hostile" / "text.mp4"]
@@ -35,8 +34,7 @@ def test_both_engines_give_the_same_table(tmp_path: Path, make_video: Callable[.
         assert (summary["exit_code"], summary["failed"]) == (3, 3)
 
 
-def test_a_stage_that_cannot_write_says_so_in_one_line(tmp_path: Path, make_video: Callable[..., Path]):
-    model = save_tiny_model(tmp_path / "model")
+def test_a_stage_that_cannot_write_says_so_in_one_line(tmp_path: Path, model: Path, make_video: Callable[..., Path]):
     video = make_video(tmp_path / "a.mp4", num_frames=60, rate=20, gop=20)
     with pytest.raises(OutputError, match=r"^[^\n]*cannot be written[^\n]*$"):
         run(video, out=tmp_path / "e.parquet", model=model, engine="ray", reader=FolderRemover)
