@@ -7,8 +7,10 @@ without the start; what remains of the longer run is the start.
 
 The limit: decoding, detection and encoding run alone, a process on every core, and give frames/s of the whole machine.
 They share the same cores, so their times per frame add up: 1 / limit = 1 / decode + 1 / detect + 1 / encode. An encoder
-on a GPU works beside the cores: limit = min(1 / (1 / decode + 1 / detect), encode). The same of CPU times is less
-disturbed by other programs on the machine.
+on a GPU works beside the cores: limit = min(1 / (1 / decode + 1 / detect), encode).
+
+Where other programs run too, frames/s say little: the column `cores` shows how many each line was given. CPU times
+are less disturbed; without a GPU the limit holds for them as well.
 """
 
 from __future__ import annotations
@@ -160,7 +162,7 @@ def limit(stages: dict[str, Speed]) -> Speed:
 
 
 def show(speeds: dict[str, Speed]) -> None:
-    columns = ("frames/s", "of limit", "CPU ms/fr.", "of limit", "peak MB", "start s", "whole s")
+    columns = ("frames/s", "of limit", "CPU ms/fr.", "of limit", "cores", "peak MB", "start s", "whole s")
     print(" " * 20 + "".join(f"{column:>11}" for column in columns))
     best = speeds.get("limit")
     for name, speed in speeds.items():
@@ -168,7 +170,8 @@ def show(speeds: dict[str, Speed]) -> None:
         of_cpu = f"{best.cpu_ms / speed.cpu_ms:.0%}" if best else "-"
         peak = f"{speed.peak_bytes / MB:.0f}" if speed.peak_bytes else "-"
         start, whole = (f"{s:.1f}" if s is not None else "-" for s in (speed.start_seconds, speed.whole_seconds))
-        values = (f"{speed.frames_per_second:.1f}", of_rate, f"{speed.cpu_ms:.1f}", of_cpu, peak, start, whole)
+        cores = f"{speed.frames_per_second * speed.cpu_ms / 1e3:.2f}"
+        values = (f"{speed.frames_per_second:.1f}", of_rate, f"{speed.cpu_ms:.1f}", of_cpu, cores, peak, start, whole)
         print(f"{name:20}" + "".join(f"{value:>11}" for value in values))
     if {"fcvideo embed", "Ray, written first"} <= speeds.keys():
         ours, first = speeds["fcvideo embed"], speeds["Ray, written first"]
