@@ -62,6 +62,7 @@ class _Run:
             precision=_precision(settings, self.gpus),
             batch_size=settings.batch_size,
             cycle_error=settings.cycle_error,
+            is_error_rough=settings.precision == "auto",
             parts_folder=self.parts.folder.absolute(),
         )
         self.identity = _identity(settings, self.encoding.precision)

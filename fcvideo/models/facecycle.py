@@ -142,14 +142,16 @@ class FaceCycle(nn.Module):
         return decoder(self.features(mean)[1], identity, decoder.re_identity)
 
     def embed(self, images: Tensor, cycle_error: bool = True) -> Embedding:
-        """Both codes, and how badly each face is rebuilt from its own neutral face and expression."""
+        """Both codes of each face, and how far they can be trusted."""
         expression = self.expression_encoder(images)
         identity = self.identity_encoder(images)
-        if not cycle_error:
-            return Embedding(expression, identity, None)
+        return Embedding(expression, identity, self.cycle_error(images, expression) if cycle_error else None)
+
+    def cycle_error(self, images: Tensor, expression: Tensor) -> Tensor:
+        """How badly each face is rebuilt from its own neutral face and expression (B,): mean absolute difference."""
         forward, backward = self.flows(expression)
         rebuilt = self.re_express(self.neutral_face(images, forward), backward)
-        return Embedding(expression, identity, (rebuilt - images).abs().mean(dim=(1, 2, 3)))
+        return (rebuilt - images).abs().mean(dim=(1, 2, 3))
 
 
 def normalize(images: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store, s
 from fcvideo.config import TrainSettings
 from fcvideo.errors import SettingsError, TrainingError
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig, normalize_unit
+from fcvideo.models.precision import has_fast_bfloat16
 from fcvideo.models.store import load_model, save_model
 from fcvideo.models.vgg import VGG19, load_vgg
 from fcvideo.training.averaging import WeightAverage
@@ -293,10 +294,8 @@ def _build_model(settings: TrainSettings, recipe: Recipe) -> FaceCycle:
 
 
 def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the processor computes in it; elsewhere on the CPU it would be emulated, and slow."""
     if precision == "auto":
-        native = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.bfloat16 if native else None
+        return torch.bfloat16 if has_fast_bfloat16(device) else None
     return torch.bfloat16 if precision == "bfloat16" else None
 
 

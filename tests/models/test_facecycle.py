@@ -3,6 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from fcvideo.errors import ModelError
+from fcvideo.models.decoders import InPainting
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig, denormalize, normalize
 from fcvideo.models.layers import ChannelAttention, num_parameters
 from fcvideo.models.warp import backward_flow, identity_grid, warp
@@ -92,6 +93,14 @@ def test_training_draws_the_inpainting_noise_anew(published: FaceCycle) -> None:
             assert not torch.equal(published.neutral_face(images, flow), published.neutral_face(images, flow))
     finally:
         published.eval()
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_even_in_painting_equals_that_of_the_whole_map(side: int) -> None:
+    torch.manual_seed(0)
+    paint, features = InPainting(8, side, noise=0.0), torch.randn(2, 8, side, side)
+    whole = paint.layers(features.mean((2, 3), keepdim=True).expand(-1, -1, side, side))
+    assert torch.allclose(paint(features), whole, atol=1e-5)
 
 
 def test_channel_attention_equals_a_naive_loop() -> None:
