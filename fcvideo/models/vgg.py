@@ -55,7 +55,7 @@ class VGG19(nn.Module):
         for name in self.names:
             if name.endswith("_1") and name != "conv1_1":
                 x = F.max_pool2d(x, 2)
-            x = F.relu(self.convolutions[name](x))
+            x = F.relu(self.convolutions[name](x), inplace=True)
             if name in wanted:
                 found[name] = x
                 if len(found) == len(wanted):
