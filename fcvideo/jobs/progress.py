@@ -126,7 +126,7 @@ class Bar:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class Lines:
+class Lines(ABC):
     """One line every few seconds, and one at the end of a phase."""
 
     seconds_between: float
@@ -145,8 +145,9 @@ class Lines:
     def end(self) -> None:
         self._write()
 
+    @abstractmethod
     def _write(self) -> None:
-        raise NotImplementedError
+        """Tells how far the phase is."""
 
     def _fraction(self) -> float:
         return min(1.0, self._done / self._total) if self._total else 1.0
