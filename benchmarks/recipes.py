@@ -35,13 +35,16 @@ POSE = ("yaw_deg", "pitch_deg", "roll_deg")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("data", "dev", "vgg"):
-        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--data", help="Clips to train on.")
+    parser.add_argument("--dev", required=True, help="Crops of other people to judge on.")
+    parser.add_argument("--vgg", help="VGG-19 weights from this file instead of torchvision's download.")
     parser.add_argument("--images", type=int, default=10_000, help="Images that each recipe trains on.")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
     parser.add_argument("--model", help="Judge this model folder instead of training.")
     arguments = parser.parse_args()
+    if not (arguments.data or arguments.model):
+        parser.error("expected --data to train on, or --model to judge")
     torch.manual_seed(0)
     print("| recipe | rebuilt SSIM | L1 | yaw | pitch | roll | images/s |\n|---|---|---|---|---|---|---|")
     if arguments.model:

@@ -33,9 +33,9 @@ ROW_STATUSES = ("ok", "no_face", "decode_error")
 DEFAULT_MODEL = "facecycle-64-small"
 
 
-def setting(default: Any, help: str, *, minimum: float | None = None, flag: str | None = None) -> Any:
-    """A dataclass field that is also a flag; `minimum` is inclusive."""
-    return field(default=default, metadata={"help": help, "minimum": minimum, "flag": flag})
+def setting(default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
+    """A dataclass field that is also a flag; both bounds are inclusive."""
+    return field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum})
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class SamplingSettings(RunSettings):
     start: float | None = setting(None, "Begin at this presentation time, in seconds.")
     duration: float | None = setting(None, "Look at this many seconds from the start.", minimum=0)
     min_face: int = setting(40, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
-    score: float = setting(0.7, "Detection score below which a face is dropped, 0 to 1.", minimum=0)
+    score: float = setting(0.7, "Detection score below which a face is dropped, 0 to 1.", minimum=0, maximum=1)
     workers: int | None = setting(
         None, "Reading and detecting workers; by default what the CPU cores allow.", minimum=1
     )
@@ -102,9 +102,9 @@ class TrainSettings(RunSettings):
         "faces/", "Face clips (prepare), a table of ready crops, or a folder of videos to prepare first."
     )
     out: str = setting("runs/facecycle", "Folder for checkpoints, curves, pictures and the model.")
-    model: str = setting(DEFAULT_MODEL, "Preset: facecycle-64 or facecycle-64-small.")
-    side_factor: float = setting(
-        1.45, "Side of the square that the model sees, in heights of the detector's box.", minimum=0.5
+    model: str | None = setting(None, "Preset: facecycle-64, or facecycle-64-small, which is the default.")
+    side_factor: float | None = setting(
+        None, "Side of the square that the model sees, in heights of the detector's box; 1.45 by default.", minimum=0.5
     )
     gpus: int | None = setting(None, "GPUs to use; all there are by default, 0 for the CPU.", minimum=0)
     recipe: Recipe = setting("default", "Losses and schedule: the paper's, the released code's, or ours.")
@@ -165,6 +165,9 @@ def _check(kind: type[RunSettings], values: dict[str, Any]) -> None:
         minimum = spec.metadata["minimum"]
         if minimum is not None and value < minimum:
             raise SettingsError(f"{spec.name}: found {value}, expected at least {minimum:g}")
+        maximum = spec.metadata["maximum"]
+        if maximum is not None and value is not None and value > maximum:
+            raise SettingsError(f"{spec.name}: found {value}, expected at most {maximum:g}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -46,7 +46,8 @@ def test_every_setting_is_a_flag(command: str) -> None:
     [
         (("embed", "no-such.mp4", "--gpus", "0"), "no-such.mp4"),
         (("embed", "x.mp4", "--fps", "-1"), "fps: found -1.0, expected at least 0.001"),
-        (("train", "--gpus", "0", "--vgg", "no-such.pth"), "no-such.pth: no such file of VGG-19 weights"),
+        (("train", "--gpus", "0"), "faces/: no such file or folder"),
+        (("embed", "x.mp4", "--score", "7"), "score: found 7.0, expected at most 1"),
         (("embed", "x.mp4", "--no-such-flag"), "--no-such-flag"),
         (("embed", "x.mp4", "--config", "no.toml"), "no.toml: not a TOML file"),
     ],

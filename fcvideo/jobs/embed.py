@@ -13,7 +13,7 @@ from typing import Any
 
 from fcvideo import __version__
 from fcvideo.config import EmbedSettings
-from fcvideo.errors import OutputError, SettingsError
+from fcvideo.errors import InputError, OutputError, SettingsError
 from fcvideo.faces.crop import Framing
 from fcvideo.jobs.cluster import cluster_gpus, ray_cluster
 from fcvideo.jobs.devices import count_cores, resolve_gpus
@@ -186,16 +186,18 @@ class _Run:
 
     def _summarize(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         failed = [row for row in rows if row["status"] not in UNFAILED]
-        for row in failed[:FAILURES_SHOWN]:
+        odd = [row for row in rows if row["status"] != "ok"]
+        for row in odd[:FAILURES_SHOWN]:
             self.reporter.say(f"{row['video']}: {row['status']}: {row['error']}")
-        if len(failed) > FAILURES_SHOWN:
-            self.reporter.say(f"and {len(failed) - FAILURES_SHOWN} more, see {self.result.videos_path}")
+        if len(odd) > FAILURES_SHOWN:
+            self.reporter.say(f"and {len(odd) - FAILURES_SHOWN} more, see {self.result.videos_path}")
         return {
             "videos": len(rows),
             "frames": sum(row["num_frames_sampled"] for row in rows),
             "faces": sum(row["num_faces"] for row in rows),
             "tracks": sum(row["num_tracks"] for row in rows),
             "failed": len(failed),
+            "damaged": len(odd) - len(failed),
             "seconds": round(time.monotonic() - self.started, 3),
             "out": self.settings.out,
             "videos_out": str(self.result.videos_path),
@@ -204,7 +206,12 @@ class _Run:
 
 
 def _nameable(source: Source) -> Source:
-    """A file name that is not valid UTF-8 is written with escapes, for Parquet takes no other text."""
+    """A file name that is not valid UTF-8 is written with escapes, for Parquet takes no other text.
+
+    Errors: InputError for a table, whose JPEG bytes FFmpeg would take for a video.
+    """
+    if source.path.lower().endswith(".parquet"):
+        raise InputError(f"{source.path}: found a table, expected a video; prepare and train take tables of crops")
     return replace(source, name=source.name.encode("utf-8", "backslashreplace").decode())
 
 

@@ -93,6 +93,9 @@ class Ledger:
                 _worsen(row, "damaged" if is_damaged else "ok", None)
                 _worsen(row, record["status"], record["error"])
                 paths.append(path)
+        if row["status"] == "damaged" and row["error"] is None:
+            num_lost = row["num_frames_sampled"] - row["num_frames_decoded"]
+            row["error"] = f"{num_lost} of {row['num_frames_sampled']} sampled frames lost, others perhaps disturbed"
         return VideoResult(row, paths)
 
 

@@ -14,6 +14,7 @@ from fcvideo.config import Progress
 if TYPE_CHECKING:
     from rich.console import Console
 
+BAR_WIDTH = 62  # of phase, bar, percentage and time left
 PLAIN_SECONDS, JSON_SECONDS = 10.0, 1.0  # between two lines
 
 
@@ -118,7 +119,14 @@ class Bar:
         self._progress.start()
 
     def update(self, done: float, counts: dict[str, Any]) -> None:
-        self._progress.update(self._task, completed=done, counts=describe(counts))
+        self._progress.update(self._task, completed=done, counts=self._fitting(counts))
+
+    def _fitting(self, counts: dict[str, Any]) -> str:
+        """As many counts as leave room for the bar."""
+        shown = dict(counts)
+        while shown and len(describe(shown)) > max(20, self._console.width - BAR_WIDTH):
+            shown.popitem()
+        return describe(shown)
 
     def end(self) -> None:
         self._progress.stop()

@@ -105,7 +105,7 @@ class FaceReader:
             return VideoPlan(source, video_id, info, (), error.status, str(error))
         except Exception as error:
             return VideoPlan(source, video_id, info, (), "error", describe_error(error))
-        return VideoPlan(source, video_id, info, tuple(segments))
+        return VideoPlan(source, video_id, info, tuple(segments), *_missing_end(info, segments))
 
     def read(self, segment: Segment, video_id: str) -> Iterator[Chunk]:
         """At least one chunk; whatever goes wrong with the video is told in the last one."""
@@ -138,6 +138,14 @@ class FaceReader:
         for box, score, landmarks in zip(faces.boxes, faces.scores, faces.landmarks, strict=True):
             affine = crop_affine(box, side_px, framing)
             gathering.add_face(box, score, landmarks, affine, crop_face(frame.image, affine, side_px))
+
+
+def _missing_end(info: VideoInfo, segments: list[Segment]) -> tuple[str, str | None]:
+    """Status and error of a plan: a file that ends before the frames that its header promises is damaged."""
+    found, promised = segments[0].num_packets if segments else None, info.num_frames_from_header
+    if found is None or not promised or found >= promised:
+        return "ok", None
+    return "damaged", f"found {found} of the {promised} frames that its header promises (cut off?)"
 
 
 class _Gathering:

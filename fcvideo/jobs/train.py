@@ -18,8 +18,8 @@ from typing import Any
 from fcvideo.clips.pairs import steps_per_epoch
 from fcvideo.clips.shards import UNFINISHED
 from fcvideo.clips.store import ClipStore
-from fcvideo.config import PrepareSettings, TrainSettings
-from fcvideo.errors import FcvideoError, OutputError, SettingsError, TrainingError
+from fcvideo.config import DEFAULT_MODEL, PrepareSettings, TrainSettings
+from fcvideo.errors import FcvideoError, InputError, OutputError, SettingsError, TrainingError
 from fcvideo.jobs.cluster import cluster_cores, cluster_gpus, ray_cluster
 from fcvideo.jobs.devices import resolve_gpus
 from fcvideo.jobs.prepare import prepare
@@ -42,6 +42,9 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     Errors: UsageError's children before anything starts, TrainingError.
     """
     num_gpus = resolve_gpus(settings.gpus) if settings.address is None else None
+    for part in settings.data.split(","):
+        if not Path(part.strip()).exists():
+            raise InputError(f"{part}: no such file or folder; `fcvideo prepare VIDEOS --out {part}` makes clips")
     _check_models(settings)
     with Reporter(settings.progress) as reporter:
         given, settings = settings, _find_data(settings, reporter)
@@ -103,7 +106,7 @@ def _check_models(settings: TrainSettings) -> None:
     if settings.init is not None:
         locate_model(settings.init)
     else:
-        FaceCycleConfig.preset(settings.model)
+        FaceCycleConfig.preset(settings.model or DEFAULT_MODEL)
     load_vgg(settings.vgg)
 
 
@@ -178,7 +181,7 @@ class _Show:
         if stage != self._stage:
             self._stage = stage
             self._reporter.begin(f"stage {stage}", num_steps)
-        self._reporter.update(step, step=step, **counts, **shown)
+        self._reporter.update(step, **counts, **shown, step=step)
 
     def start(self) -> None:
         """The workers are up; not for the first time, if one of them failed."""

@@ -86,8 +86,10 @@ def import_authors_checkpoint(file: Path) -> FaceCycle:
     """
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises OSError, RuntimeError or an UnpicklingError, by the damage
-        raise ModelError(f"{file}: not a torch checkpoint of plain tensors ({error})") from None
+    except FileNotFoundError:
+        raise ModelError(f"{file}: no such file") from None
+    except Exception:  # torch raises OSError, RuntimeError or an UnpicklingError, by the damage
+        raise ModelError(f"{file}: not a torch checkpoint of plain tensors") from None
     if missing := [name for name in _NETWORKS if name not in checkpoint]:
         raise ModelError(f"{file}: no {missing[0]!r}; expected the state dicts {', '.join(_NETWORKS)}")
     state: dict[str, Tensor] = {}

@@ -87,8 +87,8 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
 
             return load_file(file)
         return dict(torch.load(file, map_location="cpu", weights_only=True))
-    except Exception as error:  # each reader has exceptions of its own
-        raise ModelError(f"{file}: not a file of weights that can be read ({error})") from None
+    except Exception:  # each reader has exceptions of its own, and long advice
+        raise ModelError(f"{file}: found no weights, expected a safetensors file or a torch state dict") from None
 
 
 def _download_weights() -> dict[str, Tensor]:

@@ -37,6 +37,10 @@ class Result:
         if self.path.name in ("", ".."):
             raise OutputError(f"{out}: expected the name of a file, or of a folder of its own")
         self.is_folder = out.endswith("/") or self.path.is_dir()
+        if not self.is_folder and self.path.suffix not in ("", ".parquet"):
+            raise OutputError(
+                f"{out}: found the suffix {self.path.suffix}, expected .parquet, or a folder's name with /"
+            )
         stem = self.path.name if self.is_folder else self.path.stem
         self.videos_path = self.path.with_name(f"{stem}.videos.parquet")
         self.parts_folder = self.path.with_name(f"{self.path.name}.parts")

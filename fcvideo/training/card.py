@@ -11,16 +11,20 @@ import torch
 
 from fcvideo import __version__
 from fcvideo.clips.pairs import Store
-from fcvideo.config import TrainSettings
+from fcvideo.config import DEFAULT_MODEL, TrainSettings
+from fcvideo.models.facecycle import FaceCycle
 from fcvideo.training.recipes import Recipe
 
 
 def write_card(
-    path: Path, settings: TrainSettings, recipe: Recipe, store: Store, summary: dict[str, Any], device: torch.device
+    path: Path, settings: TrainSettings, model: FaceCycle, recipe: Recipe, store: Store, summary: dict[str, Any]
 ) -> None:
+    name = settings.model or DEFAULT_MODEL if settings.init is None else f"FaceCycle, from {Path(settings.init).name}"
+    start = f"the model {Path(settings.init).name}" if settings.init else "random weights"
+    device = next(model.parameters()).device
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     losses = "\n".join(f"| {name} | {value} |" for name, value in summary["losses"].items())
-    path.write_text(f"""# {settings.model}
+    path.write_text(f"""# {name}
 
 FaceCycle model ("Learning Facial Representations from the Cycle-consistency of Face", ICCV 2021),
 trained by fcvideo {__version__}.
@@ -29,7 +33,8 @@ trained by fcvideo {__version__}.
 |---|---|
 | data | {Path(settings.data).name}: {len(store)} clips, {int(store.clip_lengths.sum())} frames |
 | recipe | {settings.recipe}{f", losses {settings.losses}" if settings.losses else ""} |
-| framing | square of {settings.side_factor} box heights |
+| framing | square of {model.config.framing_side_factor} box heights |
+| begun from | {start} |
 | stage 1 | {summary["steps_stage1"]} steps of {recipe.batch_size} images, learning rate {recipe.stage1.lr} |
 | stage 2 | {summary["steps_stage2"]} steps of {recipe.batch_size} images, learning rate {recipe.stage2.lr} |
 | augmentation | {_nonzero(recipe.augmentation)} |

@@ -41,16 +41,27 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | 
             found = state["identity"]
         except Exception:  # a damaged file: torch raises several kinds; the one before it will do
             continue
-        for name, value in identity.items():
-            if found.get(name) != value:
-                raise OutputError(
-                    f"{path}: belongs to a run with {name}={found.get(name)!r}, not {value!r};"
-                    " give another --out, or --overwrite to start anew"
-                )
+        if difference := _first_difference(found, identity):
+            name, theirs, ours = difference
+            raise OutputError(
+                f"{path}: belongs to a run with {name} {theirs!r}, not {ours!r};"
+                " give another --out, or --overwrite to start anew"
+            )
         return dict(state)
     if paths:
         raise TrainingError(f"{folder}: no checkpoint there can be read; give --overwrite to start anew")
     return None
+
+
+def _first_difference(found: Any, wanted: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """Dotted name and both values of the first leaf that differs."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in dict.fromkeys((*wanted, *found)):
+            inner = f"{name}.{key}".strip(".")
+            if difference := _first_difference(found.get(key), wanted.get(key), inner):
+                return difference
+        return None
+    return None if found == wanted else (name, found, wanted)
 
 
 def _list_checkpoints(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from fcvideo.clips import augment
 from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store, steps_per_epoch
-from fcvideo.config import TrainSettings
+from fcvideo.config import DEFAULT_MODEL, TrainSettings
 from fcvideo.errors import SettingsError, TrainingError
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig, normalize_unit
 from fcvideo.models.precision import has_fast_bfloat16
@@ -61,6 +61,8 @@ def run_rank(
 
 def resolve_recipe(settings: TrainSettings) -> Recipe:
     """The named recipe with the settings' own numbers in place of its."""
+    if settings.init is not None and (settings.model, settings.side_factor) != (None, None):
+        raise SettingsError("--init brings sizes and framing of its own; leave out --model and --side-factor")
     recipe = override_losses(RECIPES[settings.recipe], settings.losses)
     for name in ("stage1", "stage2"):
         schedule: Schedule = getattr(recipe, name)
@@ -278,16 +280,16 @@ class _Run:
         if self.rank.rank == 0:
             with self.average.applied():
                 save_model(self.model, self.folder / "model")
-            write_card(
-                self.folder / "model" / "README.md", self.settings, self.recipe, self.store, summary, self.device
-            )
+            write_card(self.folder / "model" / "README.md", self.settings, self.model, self.recipe, self.store, summary)
         self.curves.close()
         return summary
 
 
 def _build_model(settings: TrainSettings, recipe: Recipe) -> FaceCycle:
-    preset = FaceCycleConfig.preset(settings.model)
-    model = FaceCycle(dataclasses.replace(preset, framing_side_factor=settings.side_factor))
+    config = FaceCycleConfig.preset(settings.model or DEFAULT_MODEL)
+    if settings.side_factor is not None:
+        config = dataclasses.replace(config, framing_side_factor=settings.side_factor)
+    model = FaceCycle(config)
     if recipe.initialization == "fan_in":
         model.init_fan_in()
     return model

@@ -56,6 +56,7 @@ class Segment:
     first_frame_index: int = 0  # of the frame where reading starts, at key_pts
     previous_pts: int | None = None  # of the frame before that one
     first_pts: int | None = None  # of the video's first frame
+    num_packets: int | None = None  # of the whole video
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class PacketIndex:
     pts: npt.NDArray[np.int64]
     dts: npt.NDArray[np.int64]
     is_keyframe: npt.NDArray[np.bool_]
+    num_packets: int  # with those that are decoded but not shown
 
 
 def plan_segments(
@@ -135,13 +137,13 @@ def _index_packets(source: Source, container: av.container.InputContainer, strea
             is_keyframe.append(packet.is_keyframe)
     if not num_packets:
         raise VideoError("no_frames", f"{source.path}: found a video stream without packets, expected frames")
-    index = PacketIndex(np.array(pts, np.int64), np.array(dts, np.int64), np.array(is_keyframe, np.bool_))
+    index = PacketIndex(np.array(pts, np.int64), np.array(dts, np.int64), np.array(is_keyframe, np.bool_), num_packets)
     if not is_regular or not len(pts) or len(np.unique(index.pts)) != len(pts):
         return None
     if not starts_clean or index.pts.min() < head_pts:
         # Cut from a longer recording: the pictures before the first decodable one never show.
         is_shown = index.pts >= _first_shown_pts(source)
-        index = PacketIndex(index.pts[is_shown], index.dts[is_shown], index.is_keyframe[is_shown])
+        index = PacketIndex(index.pts[is_shown], index.dts[is_shown], index.is_keyframe[is_shown], num_packets)
     return index
 
 
@@ -198,6 +200,7 @@ def _make_segments(source: Source, index: PacketIndex, cuts: list[int], time_bas
                 first_frame_index=rank,
                 previous_pts=int(shown[rank - 1]) if rank else None,
                 first_pts=first_pts,
+                num_packets=index.num_packets,
             )
         )
     return segments

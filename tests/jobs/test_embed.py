@@ -255,3 +255,24 @@ def test_a_name_that_is_not_utf8_is_written_with_escapes(tmp_path: Path, model: 
     summary = run(odd, broken, out=tmp_path / "e.parquet", model=model)
     assert (summary["frames"], summary["failed"]) == (60, 1)
     assert sorted(videos_of(tmp_path / "e.parquet")) == ["a\\udcff.mp4", "b\\udcff.mp4"]
+
+
+def test_a_file_that_was_cut_off_is_damaged_and_says_how_much_is_missing(
+    media: Path, model: Path, tmp_path: Path
+) -> None:
+    video = media / "hostile" / "trunc_faststart.mp4"
+    summary = run(video, out=tmp_path / "e.parquet", model=model, fps=5)
+    assert (summary["damaged"], summary["failed"], summary["exit_code"]) == (1, 0, 0)
+    (row,) = videos_of(tmp_path / "e.parquet").values()
+    assert row["status"] == "damaged"
+    assert row["error"] == "found 98 of the 180 frames that its header promises (cut off?)"
+
+
+def test_a_table_of_crops_is_not_taken_for_a_video(crops_file: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="found a table, expected a video"):
+        run(crops_file, out=tmp_path / "e.parquet", model=model)
+
+
+def test_an_out_of_another_kind_is_refused(media: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"found the suffix \.csv, expected \.parquet"):
+        run(media / "carphone.mp4", out=tmp_path / "e.csv", model=model)
