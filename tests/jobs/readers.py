@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,14 @@ from fcvideo.video.segments import Segment
 
 class ShortSegments(FaceReader):
     segment_seconds = 1.0
+
+
+class SlowReader(ShortSegments):
+    """Takes its time over every segment, so that a run can be stopped in the middle on any machine."""
+
+    def frames(self, segment: Segment) -> Iterator[Frame]:
+        time.sleep(0.25)
+        return super().frames(segment)
 
 
 class LoggingReader(ShortSegments):

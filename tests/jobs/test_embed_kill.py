@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.jobs.embedding import assert_same_tables, run, videos_of
-from tests.jobs.readers import ShortSegments
+from tests.jobs.readers import SlowReader
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from pathlib import Path
 from tests.jobs.embedding import run
-from tests.jobs.readers import ShortSegments
+from tests.jobs.readers import SlowReader
 *inputs, out, model = map(Path, sys.argv[1:])
-print(run(*inputs, out=out, model=model, reader=ShortSegments)["exit_code"])
+print(run(*inputs, out=out, model=model, reader=SlowReader)["exit_code"])
 """
 
 
@@ -42,10 +42,10 @@ def wait_for_a_new_part(folder: Path, before: int, child: subprocess.Popen[bytes
 
 @pytest.mark.timeout(280)
 def test_ten_kills_leave_no_trace(tmp_path: Path, model: Path, make_video: Callable[..., Path], media: Path):
-    # no key frame to cut at: 16 segments, faces in the first video only
-    inputs = [media / "pyfeat_single_face.mp4", make_video(tmp_path / "a.mp4", num_frames=400, rate=25, gop=25)]
+    # no key frame to cut at: 32 segments, faces in the first video only
+    inputs = [media / "pyfeat_single_face.mp4", make_video(tmp_path / "a.mp4", num_frames=800, rate=25, gop=25)]
     undisturbed, out = tmp_path / "undisturbed.parquet", tmp_path / "killed.parquet"
-    run(*inputs, out=undisturbed, model=model, reader=ShortSegments)
+    run(*inputs, out=undisturbed, model=model, reader=SlowReader)
 
     chance = random.Random(0)
     num_parts = num_killed = 0
