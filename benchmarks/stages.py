@@ -81,7 +81,7 @@ def measure(stage: str, clip: str, model: str) -> tuple[Clock, int, int]:
     if stage == "encode":
         device = "cuda" if torch.cuda.is_available() else "cpu"
         precision = "float16" if device == "cuda" else "float32"
-        encoder = FaceEncoder(Encoding(model, precision, None, True, Path()), device, threads=1)
+        encoder = FaceEncoder(Encoding(model, precision, None, True, True, Path()), device, threads=1)
         encoder.encode(np.array(crops[:CHUNK_FACES]))  # warm
         with encoding:
             for start in range(0, len(crops), CHUNK_FACES):
