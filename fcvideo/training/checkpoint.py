@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fcvideo.errors import OutputError, TrainingError
+from fcvideo.tables.atomic import written_atomically
 
 KEPT = 2
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Writes FOLDER/step-XXXXXXXXX.pt under another name first, flushed and renamed; removes all but the newest two."""
+    """Writes FOLDER/step-000000123.pt, whole or not at all; removes all but the newest two. Errors: OutputError."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:09d}.pt"
-    partial = folder / f".{path.name}.{os.getpid()}"
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with written_atomically(path) as unfinished:
+        torch.save(state, unfinished)
     for old in _list_checkpoints(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
