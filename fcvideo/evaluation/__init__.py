@@ -1,0 +1,1 @@
+"""How good the codes are: labelled data sets, features side by side, probes, verification, figures, the report."""
