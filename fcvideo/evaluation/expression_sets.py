@@ -15,6 +15,7 @@ from fcvideo.errors import InputError, SettingsError
 from fcvideo.evaluation.listing import (
     SPLIT_NAMES,
     Split,
+    groups_of,
     has_both_splits,
     is_picture,
     pictures_under,
@@ -36,6 +37,7 @@ class LabelledRows:
     pictures: Pictures
     labels: Sequence[str]
     splits: Sequence[str] | None = None  # None: the data set has no splits of its own
+    groups: np.ndarray | None = None  # person or clip, where known
 
 
 def read_expression_sets(train: Path, test: Path | None) -> tuple[LabelledSet, LabelledSet]:
@@ -48,14 +50,15 @@ def read_expression_sets(train: Path, test: Path | None) -> tuple[LabelledSet, L
         raise SettingsError(f"--test: not given, and {train} has no training and test split of its own")
     test_rows = train_rows if test is None else read_labelled_rows(test)
     chosen = _choose(train_rows, "train", train), _choose(test_rows, "test", test or train)
-    (train_pictures, train_labels), (test_pictures, test_labels) = chosen
-    if not set(train_labels) & set(test_labels):
-        found = f"{', '.join(sorted(set(test_labels)))} in {test}, {', '.join(sorted(set(train_labels)))} in {train}"
+    known, judged = (set(rows.labels) for rows in chosen)
+    if not known & judged:
+        found = f"{', '.join(sorted(judged))} in {test or train}, {', '.join(sorted(known))} in {train}"
         raise InputError(f"labels: found {found}; expected the same in both")
-    classes = _sorted_classes({*train_labels, *test_labels})
-    position = {name: index for index, name in enumerate(classes)}
-    numbers = [np.array([position[name] for name in labels], np.int64) for labels in (train_labels, test_labels)]
-    return LabelledSet(train_pictures, numbers[0], classes), LabelledSet(test_pictures, numbers[1], classes)
+    classes = sorted_classes(known | judged)
+    train_set, test_set = (
+        LabelledSet(rows.pictures, number_labels(rows.labels, classes), classes, rows.groups) for rows in chosen
+    )
+    return train_set, test_set
 
 
 def read_labelled_rows(path: Path) -> LabelledRows:
@@ -71,12 +74,20 @@ def read_labelled_rows(path: Path) -> LabelledRows:
     raise InputError(f"{path}: found no pictures with labels; expected a .csv or .parquet table, or a folder per class")
 
 
-def _choose(rows: LabelledRows, split: Split, path: Path) -> tuple[Pictures, list[str]]:
+def _choose(rows: LabelledRows, split: Split, path: Path) -> LabelledRows:
     chosen = rows_of_split(rows.splits, len(rows.labels), split, path)
-    return rows.pictures.subset(chosen), [rows.labels[i] for i in chosen]
+    groups = None if rows.groups is None else rows.groups[chosen]
+    return LabelledRows(rows.pictures.subset(chosen), [rows.labels[i] for i in chosen], groups=groups)
 
 
-def _sorted_classes(names: set[str]) -> tuple[str, ...]:
+def number_labels(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """(N,) int64, positions in `classes`."""
+    position = {name: index for index, name in enumerate(classes)}
+    return np.array([position[name] for name in labels], np.int64)
+
+
+def sorted_classes(names: set[str]) -> tuple[str, ...]:
+    """Numbers by size, then names."""
     return tuple(sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
 
 
@@ -159,9 +170,10 @@ def _read_table(path: Path) -> LabelledRows:
     """Parquet or csv with label, and jpeg (bytes) or path; a column split says train or test."""
     pictures, columns = read_picture_table(path, {"label": "text"})
     kept = [i for i, label in enumerate(columns["label"]) if label]
-    splits = columns.get("split")
     labels = [columns["label"][i] for i in kept]
-    return LabelledRows(pictures.subset(kept), labels, None if splits is None else [splits[i] or "" for i in kept])
+    splits, groups = columns.get("split"), groups_of(columns)
+    chosen = None if splits is None else [splits[i] or "" for i in kept]
+    return LabelledRows(pictures.subset(kept), labels, chosen, None if groups is None else groups[kept])
 
 
 def _read_split_folders(path: Path) -> LabelledRows:

@@ -55,6 +55,16 @@ def read_picture_table(path: Path, required: Mapping[str, Kind]) -> tuple[Pictur
     return Pictures(columns["name"], sources), columns
 
 
+def groups_of(columns: Mapping[str, Any]) -> np.ndarray | None:
+    """Whose each row is: the person, within its source, else the clip; rows of unknown ones stand alone."""
+    key = next((name for name in ("person", "clip") if name in columns), None)
+    if key is None:
+        return None
+    sources = columns.get("source") or [None] * len(columns[key])
+    known = zip(sources, columns[key], strict=True)
+    return np.array([f"{source or ''}/{value or row}" for row, (source, value) in enumerate(known)])
+
+
 def rows_of_split(splits: Sequence[str] | None, num_rows: int, wanted: Split, path: Path) -> np.ndarray:
     """Positions of the rows that belong to a split; all of them where the data set holds one split alone.
 

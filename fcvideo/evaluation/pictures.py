@@ -49,6 +49,11 @@ class LabelledSet:
     pictures: Pictures
     labels: np.ndarray  # (N,) int64, positions in `classes`
     classes: tuple[str, ...]
+    groups: np.ndarray | None = None  # (N,) of str: person or clip, where known
+
+    def subset(self, indices: np.ndarray) -> LabelledSet:
+        groups = None if self.groups is None else self.groups[indices]
+        return LabelledSet(self.pictures.subset(indices), self.labels[indices], self.classes, groups)
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,11 @@ class PoseSet:
     pictures: Pictures
     angles_deg: np.ndarray  # (N, 3) float64: yaw, pitch, roll
     num_skipped: int = 0  # rows without angles, or with angles beyond the data set's protocol
+    groups: np.ndarray | None = None  # (N,) of str: person or clip, where known
+
+    def subset(self, indices: np.ndarray) -> PoseSet:
+        groups = None if self.groups is None else self.groups[indices]
+        return PoseSet(self.pictures.subset(indices), self.angles_deg[indices], self.num_skipped, groups)
 
 
 @dataclass(frozen=True)

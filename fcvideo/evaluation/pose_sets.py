@@ -13,7 +13,7 @@ import numpy as np
 import scipy.io
 
 from fcvideo.errors import InputError, SettingsError
-from fcvideo.evaluation.listing import Split, has_both_splits, is_picture, read_picture_table, rows_of_split
+from fcvideo.evaluation.listing import Split, groups_of, has_both_splits, is_picture, read_picture_table, rows_of_split
 from fcvideo.evaluation.pictures import Pictures, PoseSet
 from fcvideo.tables.columns import is_table
 
@@ -28,7 +28,8 @@ class PoseRows:
     pictures: Pictures
     angles_deg: np.ndarray  # (N, 3)
     num_skipped: int
-    splits: Sequence[str] | None = None
+    splits: Sequence[str] | None = None  # None: the data set has no splits of its own
+    groups: np.ndarray | None = None  # person, clip or recording, where known
 
 
 def read_pose_sets(train: Path, test: Path | None) -> tuple[PoseSet, PoseSet]:
@@ -63,7 +64,8 @@ def read_pose_rows(path: Path) -> PoseRows:
 
 def _choose(rows: PoseRows, split: Split, path: Path) -> PoseSet:
     chosen = rows_of_split(rows.splits, len(rows.angles_deg), split, path)
-    return PoseSet(rows.pictures.subset(chosen), rows.angles_deg[chosen], rows.num_skipped)
+    groups = None if rows.groups is None else rows.groups[chosen]
+    return PoseSet(rows.pictures.subset(chosen), rows.angles_deg[chosen], rows.num_skipped, groups)
 
 
 def _read_table(path: Path) -> PoseRows:
@@ -71,9 +73,10 @@ def _read_table(path: Path) -> PoseRows:
     pictures, columns = read_picture_table(path, dict.fromkeys(ANGLES, "number"))
     angles = np.stack([columns[name] for name in ANGLES], axis=1)
     kept = np.flatnonzero(np.isfinite(angles).all(axis=1))
-    splits = columns.get("split")
+    splits, groups = columns.get("split"), groups_of(columns)
     chosen = None if splits is None else [splits[i] or "" for i in kept]
-    return PoseRows(pictures.subset(kept), angles[kept], len(angles) - len(kept), chosen)
+    skipped = len(angles) - len(kept)
+    return PoseRows(pictures.subset(kept), angles[kept], skipped, chosen, None if groups is None else groups[kept])
 
 
 def _read_mat_folder(path: Path, files: Sequence[Path]) -> PoseRows:
@@ -109,7 +112,9 @@ def _read_biwi(path: Path) -> PoseRows:
     names = sorted(set(recordings))
     held_out = names[-BIWI_NUM_TEST:] if len(names) > BIWI_NUM_TEST else []
     splits = ["test" if name in held_out else "train" for name in recordings]
-    return PoseRows(_files(pictures, path), np.array(angles, np.float64).reshape(-1, 3), 0, splits)
+    return PoseRows(
+        _files(pictures, path), np.array(angles, np.float64).reshape(-1, 3), 0, splits, np.array(recordings)
+    )
 
 
 def _read_rotation(file: Path) -> np.ndarray:

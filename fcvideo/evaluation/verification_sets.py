@@ -83,6 +83,7 @@ def _distinct(draw: Callable[[], tuple[int, int]], limit: int) -> list[tuple[int
 def _draw_among_people(images: Path, seed: int) -> PairSet:
     """A table with a person column (and source, clip where known), or a folder per person."""
     clips: Sequence[str | None] | None = None
+    persons: Sequence[str | None]
     if images.is_file() and is_table(images):
         pictures, columns = read_picture_table(images, {"person": "text"})
         clips, sources = columns.get("clip"), columns.get("source") or [None] * len(pictures)
