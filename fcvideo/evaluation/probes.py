@@ -19,7 +19,7 @@ Solver = Literal["lbfgs", "sgd"]
 
 # Of the mean loss, on standardised features; from strong to weak, so that each fit starts from the one before it.
 CLASS_STRENGTHS = tuple(10.0 ** (1 - step / 2) for step in range(13))
-ANGLE_STRENGTHS = tuple(10.0 ** (1 - step / 2) for step in range(9))
+ANGLE_STRENGTHS = tuple(10.0 ** (2 - step / 2) for step in range(11))
 
 
 @dataclass(frozen=True)
