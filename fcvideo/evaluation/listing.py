@@ -13,6 +13,7 @@ from fcvideo.evaluation.pictures import Pictures, Source
 from fcvideo.tables.columns import Kind, column_names, read_columns
 
 Split = Literal["train", "test"]
+SPLITS: tuple[Split, Split] = ("train", "test")
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 SPLIT_NAMES = {

@@ -15,7 +15,7 @@ import scipy.io
 from fcvideo.errors import InputError, SettingsError
 from fcvideo.evaluation.listing import Split, groups_of, has_both_splits, is_picture, read_picture_table, rows_of_split
 from fcvideo.evaluation.pictures import Pictures, PoseSet
-from fcvideo.tables.columns import is_table
+from fcvideo.tables.columns import column_names, is_table
 
 ANGLES = ("yaw_deg", "pitch_deg", "roll_deg")
 LARGEST_DEG = 99.0  # the protocol of AFLW2000 and 300W-LP leaves out the few pictures beyond (Ruiz et al. 2018)
@@ -42,6 +42,13 @@ def read_pose_sets(train: Path, test: Path | None) -> tuple[PoseSet, PoseSet]:
         raise SettingsError(f"--test: not given, and {train} has no training and test split of its own")
     test_rows = train_rows if test is None else read_pose_rows(test)
     return _choose(train_rows, "train", train), _choose(test_rows, "test", test or train)
+
+
+def holds_angles(path: Path) -> bool:
+    """Whether `path` is a data set of poses, by its form alone. Errors: InputError for a table that cannot be read."""
+    if path.is_file() and is_table(path):
+        return set(ANGLES) <= set(column_names(path))
+    return path.is_dir() and any(next(path.rglob(name), None) for name in ("*.mat", f"*{BIWI_POSE}"))
 
 
 def read_pose_rows(path: Path) -> PoseRows:
