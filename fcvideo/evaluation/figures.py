@@ -218,7 +218,7 @@ def draw_faces(path: Path, model: FaceCycle, images: Tensor, title: str = "") ->
         canvas[top : top + large, left : left + large] = np.asarray(resized)
     labels = {"mean": "mean face", "pair-swapped": "from its pair"}
     marks = {labels.get(name, name): number * (large + gap) for number, name in enumerate(COLUMNS)}
-    note = "flow: the hue is its direction, the saturation its length; rows stand in pairs, two frames of a clip"
+    note = "flow: the hue is its direction, the saturation its length; rows stand in pairs, two pictures of one person"
     _draw_canvas(path, canvas, marks, title, note)
 
 

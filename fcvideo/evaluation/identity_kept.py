@@ -116,7 +116,7 @@ def generate(model: FaceCycle, images: Tensor) -> tuple[Tensor, Tensor]:
 
     Normalized pictures in; (B, 3, S, S) in [0, 1] out.
     """
-    forward, backward = model.flows(model.expression_encoder(images))
+    forward, backward = model.flows(model.embed(images, cycle_error=False).expression)
     faces, motions = images.chunk(2)[0], backward.chunk(2)[1]
     neutral = model.neutral_face(faces, forward.chunk(2)[0])
     return denormalize(neutral), denormalize(model.re_express(neutral, motions))

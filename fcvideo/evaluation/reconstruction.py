@@ -176,12 +176,13 @@ def load_faces(pictures: PictureSource, rows: np.ndarray, side_px: int) -> Tenso
 @torch.inference_mode()
 def make_faces(model: FaceCycle, images: Tensor) -> dict[str, Tensor]:
     """All faces (2B, 3, S, S) in [0, 1] that the model makes of normalized pairs, second halves last."""
-    forward, backward = model.flows(model.expression_encoder(images))
+    expression, identity, _ = model.embed(images, cycle_error=False)
+    forward, backward = model.flows(expression)
     neutral = model.neutral_face(images, forward)
     made = {
         "inputs": images,
         "neutral_faces": neutral,
-        "mean_faces": model.mean_face(neutral, model.identity_encoder(images)),
+        "mean_faces": model.mean_face(neutral, identity),
         "own_neutral": model.re_express(neutral, backward),
         "pair_neutral": model.re_express(swap_pairs(neutral), backward),
         "pair_picture": swap_pairs(images),

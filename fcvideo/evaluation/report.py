@@ -17,13 +17,8 @@ from fcvideo.tables.atomic import written_atomically
 
 NAME = "report.html"
 MANY_COLUMNS = 7  # a table with more is turned on its side
-SPREADS = {  # number: its deviation over seeds or folds, shown behind it
-    "accuracy_percent": "deviation_percent",
-    "yaw_mae_deg": "yaw_deviation_deg",
-    "pitch_mae_deg": "pitch_deviation_deg",
-    "roll_mae_deg": "roll_deviation_deg",
-}
-LEFT_OUT = (*SPREADS.values(), "strengths")
+DEVIATION = "_deviation"  # after a number's name: its deviation over seeds or folds, shown behind it
+LEFT_OUT = ("strengths",)
 PIXELS_PER_POINT = 1.5  # diagrams are drawn for 150 dots an inch, pages count 96
 OF_PIXELS = ("neighbours", "faces")  # pictures shown as large as they are
 
@@ -40,6 +35,14 @@ METRICS = {
     "fid": "FID",
     "fid_missing": "no FID",
     "seconds": "time, s",
+    "num_train": "training pictures",
+    "num_test": "test pictures",
+    "num_skipped": "pictures left out",
+    "num_without_face": "pictures without a face",
+    "num_pairs": "pairs",
+    "num_same": "pairs of one person",
+    "num_faces": "faces",
+    "num_people": "people",
     "real_accuracy_percent": "verification of real pictures, %",
     "real_same_percent": "real pairs of one person judged so, %",
     "real_same_cosine": "their mean cosine",
@@ -71,9 +74,9 @@ HEADINGS = {
 }
 NOTES = {
     "expression": "A linear classifier reads each frozen feature: the better it does, the more plainly the feature "
-    "holds expression. The best of a column is bold; ± is the spread over seeds.",
+    "holds expression. The best of a column is bold; ± is the spread over seeds, of which diagrams show the first.",
     "pose": "A linear regression reads head pose from each frozen feature; the mean absolute error per angle, lower "
-    "is better. The best of a column is bold; ± is the spread over seeds.",
+    "is better. The best of a column is bold; ± is the spread over seeds, of which diagrams show the first.",
     "verification": "Two pictures, one person or not, by the cosine of their features. Accuracy is at the threshold "
     "that suits the other folds best, with the deviation over folds; TAR at FAR 1 % is the share of same-person pairs "
     "recognised when 1 % of the others are taken for one.",
@@ -183,7 +186,7 @@ def _section(name: str, value: Mapping[str, Any]) -> str:
 
 def _table(rows: Mapping[str, Scalars], *, marks_best: bool = False, holder: str | None = None) -> str:
     """A row each; `holder` is the row, of a table of leakage, that should hold the property."""
-    names = list(dict.fromkeys(name for row in rows.values() for name in row if name not in LEFT_OUT))
+    names = list(dict.fromkeys(name for row in rows.values() for name in row if _is_column(name, row)))
     labels = {row: escape(ROWS.get(row, _words(row))) for row in rows}
     if holder is not None:
         for row in labels:
@@ -236,6 +239,11 @@ def _is_row(value: Any) -> bool:
     return isinstance(value, Mapping) and all(_is_plain(item) for item in value.values())
 
 
+def _is_column(name: str, row: Scalars) -> bool:
+    is_deviation = name.endswith(DEVIATION) and name.removesuffix(DEVIATION) in row
+    return not is_deviation and name not in LEFT_OUT
+
+
 def _best(name: str, rows: Mapping[str, Scalars]) -> float | None:
     """The best of a column, where it is known which way is better and there is a choice."""
     numbers = [float(row[name]) for row in rows.values() if isinstance(row.get(name), int | float)]
@@ -245,7 +253,7 @@ def _best(name: str, rows: Mapping[str, Scalars]) -> float | None:
 
 
 def _cell(row: Scalars, name: str, best: float | None) -> str:
-    text, spread = escape(_number(name, row.get(name))), row.get(SPREADS.get(name, ""))
+    text, spread = escape(_number(name, row.get(name))), row.get(name + DEVIATION)
     text = f"<b>{text}</b>" if best is not None and row.get(name) == best else text
     return text if spread is None else f"{text} <small>± {escape(_number(name, spread))}</small>"
 
@@ -270,7 +278,7 @@ def _metric(name: str) -> str:
     for suffix, unit in (("_percent", ", %"), ("_deg", ", °"), ("_px", ", px"), ("_seconds", ", s")):
         if name.endswith(suffix):
             return _words(name.removesuffix(suffix)) + unit
-    return _words("number of " + name.removeprefix("num_") if name.startswith("num_") else name)
+    return _words(name)
 
 
 def _words(name: str) -> str:

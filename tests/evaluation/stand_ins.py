@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fcvideo.models.facecycle import normalize_unit
+from fcvideo.models.facecycle import Embedding, normalize_unit
 
 
 class Copier(nn.Module):
@@ -20,10 +20,9 @@ class Copier(nn.Module):
         super().__init__()
         self.config = SimpleNamespace(image_side=64)
 
-    def expression_encoder(self, images: Tensor) -> Tensor:
-        return images.mean(dim=(2, 3))
-
-    identity_encoder = expression_encoder
+    def embed(self, images: Tensor, cycle_error: bool) -> Embedding:
+        codes = images.mean(dim=(2, 3))
+        return Embedding(codes, codes, None)
 
     def flows(self, expression: Tensor) -> tuple[Tensor, Tensor]:
         return expression, expression

@@ -54,7 +54,7 @@ def write(tmp_path: Path, result: dict[str, Any], pictures: list[Path] | None = 
 def expression() -> dict[str, Any]:
     rows = {"map": (47.26, 0.1), "hog": (46.3, 0.0), "lbp": (47.26, 0.24)}
     features = {
-        name: {"accuracy_percent": a, "deviation_percent": d, "strengths": [0.1, 0.3], "dimensions": 2048}
+        name: {"accuracy_percent": a, "accuracy_percent_deviation": d, "strengths": [0.1, 0.3], "dimensions": 2048}
         for name, (a, d) in rows.items()
     }
     nothing = {"accuracy_percent": 24.9}
@@ -75,14 +75,14 @@ def test_features_stand_side_by_side_with_their_deviation_and_the_floor(
     ]
     assert page.bold == ["47.3", "47.3"]  # both of the best
     facts = dict(page.tables[1])
-    assert facts == {"model": "m", "number of train": "28,709", "limit": "–", "seeds": "0, 1", "out": "evaluation"}
+    assert facts == {"model": "m", "training pictures": "28,709", "limit": "–", "seeds": "0, 1", "out": "evaluation"}
     assert page.texts["h1"] == ["Expression"]
 
 
 def test_lower_errors_are_better(tmp_path: Path) -> None:
     features = {
-        "hog": {"yaw_mae_deg": 9.7, "yaw_deviation_deg": 0.0},
-        "map": {"yaw_mae_deg": 8, "yaw_deviation_deg": 0.2},
+        "hog": {"yaw_mae_deg": 9.7, "yaw_mae_deg_deviation": 0.0},
+        "map": {"yaw_mae_deg": 8, "yaw_mae_deg_deviation": 0.2},
     }
     page = write(tmp_path, {"task": "pose", "features": features})
     assert page.tables[0] == [["", "yaw MAE, °"], ["hog", "9.7 ± 0.0"], ["map", "8.0 ± 0.2"]]
