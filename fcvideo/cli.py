@@ -14,7 +14,15 @@ from typing import Annotated, Any
 import typer
 
 from fcvideo import __version__
-from fcvideo.config import EmbedSettings, PrepareSettings, RunSettings, TrainSettings, resolve
+from fcvideo.config import (
+    EmbedSettings,
+    EvaluateSettings,
+    JobSettings,
+    PrepareSettings,
+    RunSettings,
+    TrainSettings,
+    resolve,
+)
 from fcvideo.errors import FcvideoError
 
 app = typer.Typer(
@@ -29,7 +37,7 @@ app = typer.Typer(
 Job = Callable[[Any], dict[str, Any]]
 
 
-def job(name: str, kind: type[RunSettings], *, doc: str) -> Callable[[Job], Job]:
+def job(name: str, kind: type[JobSettings], *, doc: str, resumes: bool = True) -> Callable[[Job], Job]:
     """Registers `run(settings) -> summary` as a command with a flag for every field of `kind`."""
 
     def register(run: Job) -> Job:
@@ -37,7 +45,8 @@ def job(name: str, kind: type[RunSettings], *, doc: str) -> Callable[[Job], Job]
             try:
                 summary = run(resolve(kind, flags, config))
             except KeyboardInterrupt:  # typer would exit without a word
-                print("fcvideo: interrupted; the same command goes on where this run stopped", file=sys.stderr)
+                onward = "; the same command goes on where this run stopped" if resumes else ""
+                print(f"fcvideo: interrupted{onward}", file=sys.stderr)
                 raise typer.Exit(130) from None
             print(json.dumps(summary))
             raise typer.Exit(summary.get("exit_code", 0))
@@ -51,7 +60,7 @@ def job(name: str, kind: type[RunSettings], *, doc: str) -> Callable[[Job], Job]
     return register
 
 
-def _signature(kind: type[RunSettings]) -> inspect.Signature:
+def _signature(kind: type[JobSettings]) -> inspect.Signature:
     hints = typing.get_type_hints(kind)
     inherited = {f.name for f in dataclasses.fields(RunSettings)}
     fields = sorted(dataclasses.fields(kind), key=lambda f: f.name in inherited)
@@ -105,6 +114,13 @@ def _train(settings: TrainSettings) -> dict[str, Any]:
     from fcvideo.jobs.train import train
 
     return train(settings)
+
+
+@job("evaluate", EvaluateSettings, doc="Measure how good the codes are, beside hand-made features.", resumes=False)
+def _evaluate(settings: EvaluateSettings) -> dict[str, Any]:
+    from fcvideo.jobs.evaluate import evaluate
+
+    return evaluate(settings)
 
 
 @app.command("import-checkpoint")

@@ -17,6 +17,7 @@ from fcvideo.errors import SettingsError
 Progress = Literal["auto", "plain", "jsonl", "none"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Recipe = Literal["default", "paper", "released"]
+EvaluationTask = Literal["expression", "pose", "verification", "identity-kept", "reconstruction", "leakage"]
 
 VIDEO_STATUSES = (
     "ok",  # every frame decoded
@@ -39,14 +40,20 @@ def setting(default: Any, help: str, *, minimum: float | None = None, maximum: f
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class JobSettings:
     """What every job takes."""
 
-    address: str | None = setting(None, "Join the Ray cluster at this address ('auto' for the local one).")
     limit: int | None = setting(None, "Take the first N inputs only.", minimum=1)
+    progress: Progress = setting("auto", "A bar, plain lines, JSON lines or nothing, on stderr.")
+
+
+@dataclass(frozen=True)
+class RunSettings(JobSettings):
+    """What every job takes that Ray may run."""
+
+    address: str | None = setting(None, "Join the Ray cluster at this address ('auto' for the local one).")
     overwrite: bool = setting(False, "Start anew where an earlier run's result stands.")
     dry_run: bool = setting(False, "Say what would be done, and stop.")
-    progress: Progress = setting("auto", "A bar, plain lines, JSON lines or nothing, on stderr.")
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,12 @@ class TrainSettings(RunSettings):
     data: str = setting(
         "faces/", "Face clips (prepare), a table of ready crops, or a folder of videos to prepare first."
     )
+    stills: str | None = setting(
+        None, "Single faces (tables of ready crops, commas between), taken with their mirror images beside the clips."
+    )
+    stills_share: float | None = setting(
+        None, "Share of each batch that --stills take; the recipe's by default.", minimum=0, maximum=0.95
+    )
     out: str = setting("runs/facecycle", "Folder for checkpoints, curves, pictures and the model.")
     model: str | None = setting(None, "Preset: facecycle-64, or facecycle-64-small, which is the default.")
     side_factor: float | None = setting(
@@ -127,7 +140,44 @@ class TrainSettings(RunSettings):
     max_failures: int = setting(3, "Times that Ray Train restarts the workers after a failure.", minimum=0)
 
 
-Settings = TypeVar("Settings", bound=RunSettings)
+@dataclass(frozen=True)
+class EvaluateSettings(JobSettings):
+    """`task` has no default: None stands for a flag not given."""
+
+    task: EvaluationTask | None = setting(None, "What to measure; README.md says what each task needs.")
+    train: str | None = setting(None, "Training split: a table (.parquet, .csv), a folder, or a data set's own labels.")
+    test: str | None = setting(None, "Test split, likewise; not needed where --train holds both.")
+    images: str | None = setting(None, "Pictures of known people: a table, or a folder (LFW's, one per person ..).")
+    pairs: str | None = setting(
+        None, "Pairs of --images: a table of a, b, same, or LFW's pairs.txt; drawn by person by default."
+    )
+    embeddings: str | None = setting(None, "A table that embed wrote, instead of pictures; with --labels.")
+    labels: str | None = setting(
+        None, "Its labels: video (and frame_index or pts_seconds, track_id), label or angles or person, split."
+    )
+    model: str = setting(DEFAULT_MODEL, "A shipped model's name, a model folder, or a hub name.")
+    features: str | None = setting(
+        None,
+        "Comma-separated: expression, identity, map, identity-map, hog, lbp, pixels, imagenet, moco, moco-map.",
+    )
+    moco: str | None = setting(None, "Folder of a MoCo encoder, for the features moco and moco-map.")
+    imagenet_weights: str | None = setting(None, "ResNet-18 weights from this file instead of torchvision's download.")
+    solver: Literal["lbfgs", "sgd"] = setting(
+        "lbfgs", "Linear probe: converged on standardised features, or the paper's schedule."
+    )
+    seeds: int = setting(3, "Number of seeds of the probes; the spread over them is given.", minimum=1)
+    faces: Literal["auto", "ready", "detect"] = setting(
+        "auto", "Take pictures as face crops, or find the face first; auto goes by the data set's form."
+    )
+    out: str | None = setting(None, "Folder for evaluation.json and the pictures; evaluation/TASK by default.")
+    json: bool = setting(False, "No table: the JSON object on stdout alone.")
+    report: bool = setting(False, "Also write report.html, one page with everything in it.")
+    gpus: int | None = setting(None, "1 or 0, the CPU; a GPU by default where there is one.", minimum=0, maximum=1)
+    batch_size: int = setting(64, "Pictures per batch.", minimum=1)
+    limit: int | None = setting(None, "Take N pictures of each split (or N pairs), drawn by a fixed seed.", minimum=1)
+
+
+Settings = TypeVar("Settings", bound=JobSettings)
 
 
 def resolve(kind: type[Settings], flags: dict[str, Any], file: Path | None = None) -> Settings:
@@ -142,7 +192,7 @@ def resolve(kind: type[Settings], flags: dict[str, Any], file: Path | None = Non
     return kind(**values)
 
 
-def _read_toml(kind: type[RunSettings], file: Path) -> dict[str, Any]:
+def _read_toml(kind: type[JobSettings], file: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -154,7 +204,7 @@ def _read_toml(kind: type[RunSettings], file: Path) -> dict[str, Any]:
     return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
 
 
-def _check(kind: type[RunSettings], values: dict[str, Any]) -> None:
+def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
     hints = typing.get_type_hints(kind)
     for spec in dataclasses.fields(kind):
         if spec.name not in values:
@@ -186,6 +236,8 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _describe(hint: Any) -> str:
+    if type(None) in typing.get_args(hint):  # X | None
+        return " or ".join(_describe(part) for part in typing.get_args(hint) if part is not type(None))
     if typing.get_origin(hint) is Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
     return getattr(hint, "__name__", str(hint))

@@ -102,7 +102,7 @@ class FaceCrops:
         picture = self.pictures.image(index)
         if self._detect is None:
             return picture
-        pixels = np.asarray(picture)
+        pixels = np.array(picture)
         faces = self._detect([pixels])[0]
         if not len(faces):
             self.without_face.add(index)
