@@ -85,6 +85,8 @@ def _draw_among_people(images: Path, seed: int) -> PairSet:
     clips: Sequence[str | None] | None = None
     persons: Sequence[str | None]
     if images.is_file() and is_table(images):
+        if "person" not in column_names(images):
+            raise InputError(f"{images}: no column person to draw pairs by; expected it, or --pairs")
         pictures, columns = read_picture_table(images, {"person": "text"})
         clips, sources = columns.get("clip"), columns.get("source") or [None] * len(pictures)
         persons = [None if not p else f"{s or ''}/{p}" for s, p in zip(sources, columns["person"], strict=True)]

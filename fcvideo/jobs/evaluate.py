@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import sys
 import time
@@ -26,6 +27,7 @@ from fcvideo.evaluation.pictures import FaceCrops
 from fcvideo.evaluation.pose_sets import ANGLES, holds_angles
 from fcvideo.evaluation.probes import probe_angles_seeds, probe_classes_seeds
 from fcvideo.evaluation.reconstruction import ClipPictures, load_faces, measure_reconstruction, pair_up
+from fcvideo.evaluation.report import NAME as REPORT
 from fcvideo.evaluation.report import write_report
 from fcvideo.evaluation.verification import verify
 from fcvideo.jobs.bench import Bench
@@ -43,6 +45,7 @@ INPUTS = {  # the first is needed
     "reconstruction": ("images",),
     "leakage": ("images", "pairs", "train", "test"),
 }
+RESULT = "evaluation.json"
 PROBED = ("expression", "pose", "leakage")
 EMBEDDED_TASKS = ("expression", "pose", "verification", "leakage")
 ANGLE_NAMES = ("yaw", "pitch", "roll")
@@ -58,6 +61,7 @@ def evaluate(settings: EvaluateSettings) -> Result:
         bench = Bench(settings, reporter)
         assert settings.task is not None
         with _folder(bench.out):
+            _clear(bench.out)
             if settings.embeddings is None:
                 bench.load()
             found = TASKS[settings.task](bench)
@@ -66,15 +70,16 @@ def evaluate(settings: EvaluateSettings) -> Result:
             | found
             | bench.facts
             | _how(bench)
-            | {"seconds": round(time.monotonic() - started, 1), "out": str(bench.out), "exit_code": 0}
+            | {"seconds": round(time.monotonic() - started, 1), "out": str(bench.out)}
+            | {"figures": [path.name for path in bench.figures], "exit_code": 0}
         )
-        write_json(bench.out / "evaluation.json", result)
+        write_json(bench.out / RESULT, result)
         shown = _for_people(result)
-        written = ["evaluation.json", *(path.name for path in bench.figures)]
         if settings.report:
-            written.append(write_report(bench.out, shown, bench.figures).name)
+            write_report(bench.out, shown, bench.figures)
         if not settings.json:
             print_tables(shown)
+        written = [RESULT, *result["figures"], *([REPORT] if settings.report else [])]
         reporter.say(f"written to {bench.out}: {', '.join(written)}")
     return result
 
@@ -288,13 +293,14 @@ def _how(bench: Bench) -> Result:
 
 def _for_people(result: Result) -> Result:
     """The floor as one more row of the features, and no lists in the rows."""
+    shown = {key: value for key, value in result.items() if key not in ("nothing", "figures")}
     if "features" not in result:
-        return result
+        return shown
     rows = result["features"] | ({"nothing": result["nothing"]} if "nothing" in result else {})
     plain = {
         name: {key: value for key, value in row.items() if not isinstance(value, list)} for name, row in rows.items()
     }
-    return {key: value for key, value in result.items() if key != "nothing"} | {"features": plain}
+    return shown | {"features": plain}
 
 
 @contextlib.contextmanager
@@ -310,6 +316,14 @@ def _folder(out: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             out.rmdir()
         raise
+
+
+def _clear(out: Path) -> None:
+    """Removes what an earlier run wrote here: its figures would stand beside these as if they were this run's."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        names = json.loads((out / RESULT).read_text())["figures"]
+        for name in (*names, REPORT, RESULT):
+            (out / Path(name).name).unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> Any:

@@ -45,22 +45,21 @@ def print_tables(result: Mapping[str, Any]) -> None:
     console = Console(stderr=True)
     task = result["task"]
     if "features" in result:
-        console.print(_table(task, result["features"], COLUMNS[task], DEVIATION_OF.get(task)))
+        console.print(_table(task, result["features"], COLUMNS[task]))
+        if task in DEVIATION_OF:
+            console.print(f"± standard deviation {DEVIATION_OF[task]}", markup=False, highlight=False)
     for held, rows in result.get("leakage", {}).items():
-        console.print(_table(f"{held} read from", rows, COLUMNS[held], None))
+        console.print(_table(f"{held} read from", rows, COLUMNS[held]))
     if task == "reconstruction":
-        console.print(_table("faces rebuilt from", result["reconstruction"], COLUMNS[task], None))
+        console.print(_table("faces rebuilt from", result["reconstruction"], COLUMNS[task]))
         spread = {name: {"value": value} for name, value in result["spread"].items()}
-        console.print(_table("difference between people, of", spread, COLUMNS["spread"], None))
+        console.print(_table("difference between people, of", spread, COLUMNS["spread"]))
         if "fid_missing" in result:
             console.print(f"no FID: {result['fid_missing']}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _table(
-    title: str, rows: Mapping[str, Mapping[str, Any]], columns: Sequence[Column], deviation: str | None
-) -> Table:
-    caption = f"± standard deviation {deviation}" if deviation else None
-    table = Table(caption=caption, caption_justify="left")
+def _table(title: str, rows: Mapping[str, Mapping[str, Any]], columns: Sequence[Column]) -> Table:
+    table = Table()
     table.add_column(title, no_wrap=True)
     for _, heading, _, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)

@@ -62,6 +62,8 @@ def test_expression(model: Path, bright_or_dark: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "evaluation.json").read_text()) == found
     written = {path.name for path in tmp_path.iterdir()}
     assert {"confusion-pixels.png", "confusion-hog.png", "neighbours.png", "report.html"} <= written
+    run(model, tmp_path, task="expression", train=bright_or_dark, test=bright_or_dark, features="pixels")
+    assert {path.name for path in tmp_path.iterdir()} == {"confusion-pixels.png", "evaluation.json"}
 
 
 def test_pose(model: Path, poses: Path, tmp_path: Path) -> None:
