@@ -14,6 +14,7 @@ from fcvideo.errors import InputError
 from fcvideo.faces.crop import Framing, crop_affine, crop_face
 from fcvideo.faces.detect import FaceDetector, Faces
 
+SURE_SCORE, WEAK_SCORE = 0.7, 0.3
 Source = bytes | Path | np.ndarray
 
 
@@ -92,7 +93,7 @@ class FaceCrops:
 
     def __post_init__(self) -> None:
         # Every picture of a data set is known to hold a face, so that a weak detection is better than none.
-        self._detect = None if self.pictures.are_crops else FaceDetector(score_threshold=0.3)
+        self._detect = None if self.pictures.are_crops else FaceDetector(score_threshold=WEAK_SCORE)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -112,8 +113,9 @@ class FaceCrops:
 
 
 def _central(faces: Faces, width: int, height: int) -> int:
-    """Position of the face that the picture is of."""
+    """Position of the face that the picture is of; weak detections count where there are no others."""
     centers = faces.boxes[:, :2] + faces.boxes[:, 2:] / 2
     distances = np.hypot(centers[:, 0] - width / 2, centers[:, 1] - height / 2)
-    heights = faces.boxes[:, 3]
+    sure = faces.scores >= SURE_SCORE if faces.scores.max() >= SURE_SCORE else np.ones(len(faces), bool)
+    heights = np.where(sure, faces.boxes[:, 3], 0)
     return int(np.argmin(np.where(heights >= heights.max() / 2, distances, np.inf)))
