@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fcvideo.config import EvaluateSettings
+from fcvideo.errors import SettingsError
 from fcvideo.evaluation.embedded_sets import CODES, EmbeddedFaces, read_embedded_faces, split_embedded
 from fcvideo.evaluation.expression_sets import number_labels, read_expression_sets, sorted_classes
 from fcvideo.evaluation.features import MODEL_FEATURES, Feature, extract, make_features
@@ -61,6 +62,7 @@ class Bench:
         self.out = Path(settings.out or Path("evaluation") / settings.task)
         self.figures: list[Path] = []
         self.facts: dict[str, Any] = {}  # counts of the data set, for the result
+        self._said: set[str] = set()
 
     @property
     def seeds(self) -> range:
@@ -70,6 +72,8 @@ class Bench:
     def feature_names(self) -> tuple[str, ...]:
         if self.settings.features is not None:
             names = [name.strip() for name in self.settings.features.split(",")]
+            if not any(names):
+                raise SettingsError(f"features: found {self.settings.features!r}, expected names with commas between")
             return tuple(dict.fromkeys(name for name in names if name))
         assert self.settings.task is not None
         return CODES if self.settings.embeddings else DEFAULT_FEATURES[self.settings.task]
@@ -107,7 +111,15 @@ class Bench:
     def crops(self, pictures: Pictures) -> FaceCrops:
         if self.settings.faces != "auto":
             pictures = replace(pictures, are_crops=self.settings.faces == "ready")
+        elif any(isinstance(source, Path) for source in pictures.sources[:1]):  # files may be either
+            taken, other = ("taken as face crops", "detect") if pictures.are_crops else ("searched for faces", "ready")
+            self._say_once(f"pictures of this data set are {taken}; --faces {other} does otherwise")
         return FaceCrops(pictures, self.framing)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self.reporter.say(text)
 
     def extract(self, faces: FaceCrops, phase: str) -> dict[str, np.ndarray]:
         self.reporter.begin(phase, len(faces))

@@ -106,7 +106,7 @@ def test_verification_of_a_table_and_its_pairs(model: Path, tmp_path: Path) -> N
     assert {"roc.png", "neighbours.png", "faces.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
-def test_faces_are_found_in_whole_pictures(model: Path, tmp_path: Path) -> None:
+def test_faces_are_found_in_whole_pictures(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     astronaut = skimage.data.astronaut()
     for person, picture in {"Ann": astronaut[:, :400], "Bob": np.full((200, 200, 3), 80, np.uint8)}.items():
         (tmp_path / "lfw" / person).mkdir(parents=True)
@@ -114,8 +114,11 @@ def test_faces_are_found_in_whole_pictures(model: Path, tmp_path: Path) -> None:
             Image.fromarray(picture).save(tmp_path / "lfw" / person / f"{person}_{number:04d}.jpg")
     (tmp_path / "pairs.txt").write_text("1\t2\nAnn\t1\t2\nBob\t1\t2\nAnn\t1\tBob\t1\nAnn\t2\tBob\t2\n")
     flags = {"task": "verification", "images": tmp_path / "lfw", "pairs": tmp_path / "pairs.txt", "features": "pixels"}
-    found = run(model, tmp_path / "out", **flags)
+    found = run(model, tmp_path / "out", **flags, progress="plain")
     assert found["num_without_face"] == 2
+    said = capsys.readouterr().err
+    assert "searched for faces; --faces ready does otherwise" in said
+    assert "no face found in 2 of 4 pictures (the first: Bob/Bob_0001.jpg)" in said
     assert "num_without_face" not in run(model, tmp_path / "out", **flags, faces="ready")
 
 
@@ -183,6 +186,7 @@ def test_with_json_stdout_holds_one_object(model: Path, bright_or_dark: Path, tm
         ({"task": "pose", "embeddings": "a", "labels": "b", "train": "c"}, "--train: not used here"),
         ({"task": "leakage", "train": "a", "pairs": "b"}, "--pairs: needs --images too"),
         ({"task": "expression", "train": "SET", "test": "SET", "features": "hog,sift"}, "features: found 'sift'"),
+        ({"task": "expression", "train": "SET", "test": "SET", "features": ","}, "features: found ','"),
     ],
 )
 def test_wrong_use_is_named(
