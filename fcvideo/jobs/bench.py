@@ -44,6 +44,7 @@ class SplitData:
     split: Split
     faces: FaceCrops | None
     classes: tuple[str, ...] = ()
+    people: np.ndarray | None = None  # whose `faces` are, where known
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class Bench:
         self._count(len(train_faces), len(test_faces))
         train_x, test_x = self.extract(train_faces, "training pictures"), self.extract(test_faces, "test pictures")
         split = Split(train_x, _targets(train), test_x, _targets(test), _usable(train.groups))
-        return SplitData(split, test_faces, classes)
+        return SplitData(split, test_faces, classes, _usable(test.groups))
 
     def _embedded_split(
         self, columns: Mapping[str, Kind]
@@ -247,5 +248,5 @@ def _split(
 
 
 def _usable(groups: np.ndarray | None) -> np.ndarray | None:
-    """Groups among which a validation part can be held out."""
+    """Groups, where there are several: one alone can neither be held out nor compared."""
     return groups if groups is not None and len(np.unique(groups)) > 1 else None

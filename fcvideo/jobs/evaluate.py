@@ -131,7 +131,7 @@ def _expression(bench: Bench) -> Result:
     commonest = np.bincount(split.train_y, minlength=len(classes)).argmax()
     for name, found in predictions.items():
         draw_confusion(bench.figure(f"confusion-{name}"), split.test_y, found, classes, name)
-    _draw_neighbours(bench, data.faces, split.test_x)
+    _draw_neighbours(bench, data.faces, split.test_x, data.people)
     nothing = {"accuracy_percent": float(100 * np.mean(split.test_y == commonest))}
     return {"features": features, "nothing": nothing, "classes": list(classes)}
 
@@ -149,7 +149,7 @@ def _pose(bench: Bench) -> Result:
         features[name] = _angles(errors.mean(axis=0), "mae_deg") | _angles(errors.std(axis=0), "mae_deg_deviation")
         features[name] |= {"strengths": [result.strengths for result in results], "dimensions": train_x.shape[1]}
         draw_pose(bench.figure(f"pose-{name}"), split.test_y, results[0].predictions, name)
-    _draw_neighbours(bench, data.faces, split.test_x)
+    _draw_neighbours(bench, data.faces, split.test_x, data.people)
     mean_pose = np.abs(split.test_y - split.train_y.mean(axis=0)).mean(axis=0)
     return {"features": features, "nothing": _angles(mean_pose, "mae_deg")}
 
@@ -264,14 +264,20 @@ def _angles(values: np.ndarray, unit: str) -> dict[str, Any]:
     return {f"{angle}_{unit}": float(value) for angle, value in zip(ANGLE_NAMES, values, strict=True)}
 
 
-def _draw_neighbours(bench: Bench, faces: FaceCrops | None, x: Mapping[str, np.ndarray]) -> None:
-    """By each code that is among the features, of some pictures drawn by a fixed seed."""
+def _draw_neighbours(
+    bench: Bench, faces: FaceCrops | None, x: Mapping[str, np.ndarray], people: np.ndarray | None = None
+) -> None:
+    """By each code that is among the features, of some pictures drawn by a fixed seed.
+
+    By expression among other people alone, where they are known: frames of one clip are alike in everything.
+    """
     codes = [name for name in CODES if name in x]
     if faces is None or not codes or len(faces) < 2:
         return
     queries = np.random.default_rng(0).permutation(len(faces))[:NUM_QUERIES]
-    found = {name: nearest(x[name], queries, NUM_NEIGHBOURS) for name in codes}
-    draw_neighbours(bench.figure("neighbours"), faces, queries, found)
+    others = {"expression": people}
+    found = {name: nearest(x[name], queries, NUM_NEIGHBOURS, others.get(name)) for name in codes}
+    draw_neighbours(bench.figure("neighbours"), faces, queries, found, people)
 
 
 def _draw_sheet(bench: Bench, faces: Pictures, pairs: np.ndarray) -> None:
