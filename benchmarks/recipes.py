@@ -11,6 +11,7 @@ clips, beside the mean pose.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import tempfile
 import time
 from pathlib import Path
@@ -66,13 +67,14 @@ def train(arguments: argparse.Namespace, recipe: str, folder: Path) -> float:
     """Stage 1 into `folder`; returns the seconds it took."""
     store = ClipStore(arguments.data)
     steps = arguments.images // arguments.batch_size
+    num_pairs = dataclasses.replace(RECIPES[recipe], batch_size=arguments.batch_size).num_pairs(0)
     settings = TrainSettings(
         data=arguments.data,
         out=str(folder),
         recipe=recipe,  # type: ignore[arg-type]
         vgg=arguments.vgg,
         batch_size=arguments.batch_size,
-        epochs_stage1=steps / steps_per_epoch(len(store), arguments.batch_size // 2),
+        epochs_stage1=steps / steps_per_epoch(len(store), num_pairs),
         epochs_stage2=0,
         picture_steps=0,
     )
@@ -85,7 +87,7 @@ def train(arguments: argparse.Namespace, recipe: str, folder: Path) -> float:
 def judge(model: FaceCycle, dev: str) -> dict[str, Any]:
     table = pq.read_table(dev).to_pydict()
     images = load_images(model, table["jpeg"])
-    codes = torch.cat([model.expression_encoder(part) for part in images.split(64)])
+    codes = torch.cat([model.encode_expression(part) for part in images.split(64)])
     first, second = pairs_of(table["clip"])
     backward = torch.cat([model.flows(part)[1] for part in codes[first].split(64)])
     neutral = torch.cat(
@@ -105,7 +107,7 @@ def judge(model: FaceCycle, dev: str) -> dict[str, Any]:
     folds = fold_of(np.array(table["clip"])[known])
     x = codes.numpy()[known]
     found = likeness(rebuilt) | {"pose": ridge_errors(x, pose[known], folds)}
-    identity = torch.cat([model.identity_encoder(part) for part in images.split(64)]).numpy()
+    identity = torch.cat([model.encode_identity(part) for part in images.split(64)]).numpy()
     found |= {"same_person": same_person_auc(identity, np.array(table["person"]), np.array(table["clip"]))}
     return found | {"rival": likeness(images[second]), "mean_pose": ridge_errors(x * 0, pose[known], folds)}
 

@@ -115,7 +115,9 @@ class TrainSettings(RunSettings):
         None, "Share of each batch that --stills take; the recipe's by default.", minimum=0, maximum=0.95
     )
     out: str = setting("runs/facecycle", "Folder for checkpoints, curves, pictures and the model.")
-    model: str | None = setting(None, "Preset: facecycle-64, or facecycle-64-small, which is the default.")
+    model: str | None = setting(
+        None, "Preset: facecycle-64, or facecycle-64-small, which is the default; or moco, evaluate's baseline."
+    )
     side_factor: float | None = setting(
         None, "Side of the square that the model sees, in heights of the detector's box; 1.45 by default.", minimum=0.5
     )

@@ -6,6 +6,7 @@ Needs torch, numpy and Pillow alone; the store of clips is handed in.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -26,20 +27,48 @@ class Store(Protocol):
 
     @property
     def clip_lengths(self) -> np.ndarray: ...
+    @property
+    def persons(self) -> np.ndarray: ...
     def __len__(self) -> int: ...
     def frames(self, clip: int, positions: Sequence[int] | None = None) -> list[bytes]: ...
     def row_group(self, clip: int) -> int: ...
 
 
+class WithStills:
+    """A store of clips with single faces behind them, whose numbers go on where the clips' end."""
+
+    def __init__(self, clips: Store, stills: Store) -> None:
+        self.clips, self.stills, self.num_clips = clips, stills, len(clips)
+        self.metadata = getattr(clips, "metadata", {})
+        self.clip_lengths = np.concatenate([clips.clip_lengths, stills.clip_lengths])
+        self.persons = np.concatenate([clips.persons, stills.persons + 1 + clips.persons.max()])
+        self._first_group = 1 + max(clips.row_group(clip) for clip in range(len(clips)))
+
+    def __len__(self) -> int:
+        return len(self.clip_lengths)
+
+    def frames(self, clip: int, positions: Sequence[int] | None = None) -> list[bytes]:
+        store, local = self._locate(clip)
+        return store.frames(local, positions)
+
+    def row_group(self, clip: int) -> int:
+        store, local = self._locate(clip)
+        return store.row_group(local) + (self._first_group if store is self.stills else 0)
+
+    def _locate(self, clip: int) -> tuple[Store, int]:
+        return (self.clips, clip) if clip < self.num_clips else (self.stills, clip - self.num_clips)
+
+
 class Pair(NamedTuple):
     images: Tensor  # uint8 (2, 3, S, S), as stored
     affine: Tensor  # float32 (2, 2, 3), see `augment.apply`
-    color: Tensor  # float32 (2, 3, 4), the same for both
+    color: Tensor  # float32 (2, 3, 4)
+    person: Tensor  # int64 (2,)
 
 
 @dataclass(frozen=True)
 class PairRule:
-    """How the second picture is made: the first one flipped, or another frame of the clip."""
+    """How the second picture is made: the first one flipped, another frame of the clip, or one of the same person."""
 
     flip_probability: float
     augmentation: Augmentation
@@ -47,16 +76,24 @@ class PairRule:
     side_factor: float = 1.45
     stored_side_factor: float = 1.45
     center: tuple[float, float] = (0.50, 0.40)
+    across_clips: bool = False  # the second picture from another clip of the person, where there is one
+    same_color: bool = True  # one draw of colors for both pictures
 
 
 class ClipPairs(Dataset[Pair]):
-    """Indexed by (epoch, clip). Decoded pictures are kept up to `cache_bytes`, so that a small set is decoded once."""
+    """Indexed by (epoch, clip). Decoded pictures are kept up to `cache_bytes`, so that a small set is decoded once.
+
+    Stills (`WithStills`) are taken as they are framed.
+    """
 
     def __init__(self, store: Store, rule: PairRule, seed: int, cache_bytes: int = 1 << 30) -> None:
         self.store, self.rule, self.seed = store, rule, seed
         self._framing = framing_affine(rule.side_factor, rule.stored_side_factor, rule.center)
+        self._num_clips = getattr(store, "num_clips", len(store))
         self._cache: dict[tuple[int, int], np.ndarray] = {}
         self._room = cache_bytes // (3 * rule.stored_side_px**2)
+        self._by_person = np.argsort(store.persons, kind="stable")
+        self._sorted_persons = store.persons[self._by_person]
 
     def __len__(self) -> int:
         return len(self.store)
@@ -64,21 +101,42 @@ class ClipPairs(Dataset[Pair]):
     def __getitem__(self, key: tuple[int, int]) -> Pair:
         epoch, clip = key
         rng = np.random.default_rng([self.seed, epoch, clip])
-        num_frames = int(self.store.clip_lengths[clip])
-        mirror = rng.uniform() < self.rule.flip_probability or num_frames == 1
-        first, second = (0, 0) if num_frames == 1 else rng.choice(num_frames, size=2, replace=False)
+        (clip, first), (other, second), mirror = self._choose(rng, clip)
         flip = rng.uniform() < 0.5
-        color = draw_color(rng, self.rule.augmentation).astype(np.float32)
+        colors = [draw_color(rng, self.rule.augmentation)]
+        colors.append(colors[0] if self.rule.same_color else draw_color(rng, self.rule.augmentation))
+        framing = self._framing if clip < self._num_clips else np.eye(3)
         affines = [
-            self._framing @ draw_affine(rng, self.rule.augmentation, flip ^ (mirror and position == 1))
+            framing @ draw_affine(rng, self.rule.augmentation, flip ^ (mirror and position == 1))
             for position in range(2)
         ]
-        images = [self._picture(clip, int(first)), self._picture(clip, int(first if mirror else second))]
+        images = [self._picture(clip, first), self._picture(other, second)]
         return Pair(
             torch.from_numpy(np.stack(images)),
             torch.from_numpy(np.stack(affines)[:, :2].astype(np.float32)),
-            torch.from_numpy(np.stack([color, color])),
+            torch.from_numpy(np.stack(colors).astype(np.float32)),
+            torch.from_numpy(self.store.persons[[clip, clip]]),
         )
+
+    def _choose(self, rng: np.random.Generator, clip: int) -> tuple[tuple[int, int], tuple[int, int], bool]:
+        """Clip and position in it of both pictures, and whether the second is the first one's mirror image."""
+        num_frames = int(self.store.clip_lengths[clip])
+        others = self._others(clip) if self.rule.across_clips else ()
+        if len(others):
+            other = int(rng.choice(others))
+            lengths = num_frames, int(self.store.clip_lengths[other])
+            first, second = (int(rng.integers(length)) for length in lengths)
+            return (clip, first), (other, second), False
+        mirror = rng.uniform() < self.rule.flip_probability or num_frames == 1
+        first, second = (0, 0) if num_frames == 1 else rng.choice(num_frames, size=2, replace=False)
+        return (clip, int(first)), (clip, int(first if mirror else second)), mirror
+
+    def _others(self, clip: int) -> np.ndarray:
+        """The same person's other clips."""
+        person = self.store.persons[clip]
+        start, stop = np.searchsorted(self._sorted_persons, [person, person + 1])
+        found = self._by_person[start:stop]
+        return found[found != clip]
 
     def _picture(self, clip: int, position: int) -> np.ndarray:
         """uint8 (3, S, S)."""
@@ -100,38 +158,61 @@ def decode_jpeg(data: bytes, side_px: int) -> np.ndarray:
 class PairSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, clip) for one rank, from `first_step` on, for ever.
 
-    Every rank takes its own stretch of the same global batch, so that ranks together see what one rank would.
+    Of a store `WithStills`, each batch takes `num_stills` of its pairs from the stills. Every rank takes its own
+    stretch of the same global batch, so that ranks together see what one rank would.
     """
 
     def __init__(
-        self, store: Store, num_pairs: int, seed: int, first_step: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        store: Store,
+        num_pairs: int,
+        seed: int,
+        first_step: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        num_stills: int = 0,
     ) -> None:
         assert num_pairs % world_size == 0
-        self.store, self.num_pairs, self.seed, self.first_step = store, num_pairs, seed, first_step
+        self.seed, self.first_step = seed, first_step
         share = num_pairs // world_size
         self.share = slice(rank * share, (rank + 1) * share)
-        self._groups = np.array([store.row_group(clip) for clip in range(len(store))])
+        num_clips = getattr(store, "num_clips", len(store))
+        groups = np.array([store.row_group(clip) for clip in range(len(store))])
+        self._clips = _Shuffled(np.arange(num_clips), groups[:num_clips], num_pairs - num_stills, seed)
+        self._stills = None
+        if num_stills:
+            self._stills = _Shuffled(np.arange(num_clips, len(store)), groups[num_clips:], num_stills, seed)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        per_epoch = steps_per_epoch(len(self.store), self.num_pairs)
-        step = self.first_step
-        while True:
-            epoch, position = divmod(step, per_epoch)
-            order = self._epoch_order(epoch)
-            while position < per_epoch:
-                batch = np.take(order, range(position * self.num_pairs, (position + 1) * self.num_pairs), mode="wrap")
-                yield [(epoch, int(clip)) for clip in batch[self.share]]
-                position += 1
-                step += 1
+        for step in itertools.count(self.first_step):
+            batch = self._clips.batch(step)
+            if self._stills is not None:
+                both = batch + self._stills.batch(step)
+                batch = [both[i] for i in np.random.default_rng([self.seed, step]).permutation(len(both))]
+            yield batch[self.share]
 
-    def _epoch_order(self, epoch: int) -> np.ndarray:
-        """All clips once: row groups in random order, clips shuffled among each window of row groups."""
+
+class _Shuffled:
+    """Numbers in batches, each once an epoch: row groups in random order, shuffled in each window of row groups."""
+
+    def __init__(self, numbers: np.ndarray, groups: np.ndarray, size: int, seed: int) -> None:
+        self.numbers, self.groups, self.size, self.seed = numbers, groups - groups.min(), size, seed
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def batch(self, step: int) -> list[tuple[int, int]]:
+        epoch, position = divmod(step, steps_per_epoch(len(self.numbers), self.size))
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, self._shuffle(epoch)
+        places = range(position * self.size, (position + 1) * self.size)
+        return [(epoch, int(number)) for number in np.take(self._order[1], places, mode="wrap")]
+
+    def _shuffle(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng([self.seed, epoch])
-        groups = np.unique(self._groups)
+        groups = np.unique(self.groups)
         rank_of_group = np.empty(groups.max() + 1, dtype=np.int64)
         rank_of_group[rng.permutation(groups)] = np.arange(len(groups))
-        window = rank_of_group[self._groups] // SHUFFLE_WINDOW
-        return np.lexsort([rng.uniform(size=len(window)), window])
+        window = rank_of_group[self.groups] // SHUFFLE_WINDOW
+        return self.numbers[np.lexsort([rng.uniform(size=len(window)), window])]
 
 
 def steps_per_epoch(num_clips: int, num_pairs: int) -> int:

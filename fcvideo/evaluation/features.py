@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from fcvideo.errors import InputError, ModelError, SettingsError
-from fcvideo.models.encoder import Encoder
-from fcvideo.models.facecycle import FaceCycle, normalize
+from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig, normalize
 from fcvideo.models.store import CONFIG, WEIGHTS
+from fcvideo.training.moco import SAVED
 
 MODEL_FEATURES = ("expression", "identity", "map", "identity-map")
 FEATURES = (*MODEL_FEATURES, "hog", "lbp", "pixels", "imagenet", "moco", "moco-map")
@@ -110,8 +110,8 @@ class EncoderPass:
         seen: dict[str, Tensor] = {}
 
         def watch(name: str, encoder: nn.Module) -> RemovableHandle:
-            last = encoder.get_submodule("stage16")  # its output is what `feature_map` returns
-            return last.register_forward_hook(lambda _module, _inputs, found: seen.update({f"{name}-map": found}))
+            head = encoder.get_submodule("head")  # its input is what `feature_map` returns
+            return head.register_forward_pre_hook(lambda _, inputs: seen.update({f"{name}-map": inputs[0]}))
 
         def encode(normalized: Tensor) -> dict[str, Tensor]:
             codes = self._encode(normalized)
@@ -137,9 +137,10 @@ def model_pass(model: FaceCycle, device: torch.device) -> EncoderPass:
     return EncoderPass(encoders, encode, device)
 
 
-def moco_pass(encoder: Encoder, device: torch.device) -> EncoderPass:
-    encoder.to(device).to(memory_format=torch.channels_last).eval()
-    return EncoderPass({"moco": encoder}, lambda normalized: {"moco": encoder(normalized)}, device)
+def moco_pass(model: FaceCycle, device: torch.device) -> EncoderPass:
+    model.to(device).to(memory_format=torch.channels_last).eval()
+    encoders = {"moco": model.expression_encoder}
+    return EncoderPass(encoders, lambda normalized: {"moco": model.encode_expression(normalized)}, device)
 
 
 class EncoderFeature:
@@ -200,8 +201,8 @@ def make_features(
     def moco_encoder() -> tuple[EncoderPass, int]:
         if moco is None:
             raise SettingsError("features: moco needs a folder made by fcvideo train --model moco; found none")
-        encoder, side_px = load_moco(moco)
-        return moco_pass(encoder, place), side_px
+        found = load_moco(moco)
+        return moco_pass(found, place), found.config.image_side
 
     def make(name: str) -> Feature:
         if name in HAND_MADE:
@@ -266,28 +267,28 @@ def grey(images: np.ndarray) -> np.ndarray:
     return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)
 
 
-def load_moco(folder: Path) -> tuple[Encoder, int]:
-    """The encoder that MoCo trained, on the CPU in evaluation mode, and the side of its pictures in pixels.
+def load_moco(folder: Path) -> FaceCycle:
+    """The model whose E_exp MoCo trained, on the CPU in evaluation mode; its other networks are random.
 
-    config.json has {"moco": {"encoder_widths", "map_width", "hidden", "code_dim", "image_side"}}; model.safetensors has
-    the encoder's weights by its own names. Errors: ModelError.
+    config.json has {"moco": FaceCycle's sizes}; model.safetensors has the weights of E_exp and of the stem.
+    Errors: ModelError.
     """
     from safetensors.torch import load_file
 
     try:
-        sizes: dict[str, Any] = json.loads((folder / CONFIG).read_text())["moco"]
-        side_px = int(sizes["image_side"])
-        low, middle, high = sizes["encoder_widths"]
-        encoder = Encoder((low, middle, high), sizes["map_width"], sizes["hidden"], sizes["code_dim"], side_px)
+        model = FaceCycle(FaceCycleConfig.from_dict(json.loads((folder / CONFIG).read_text())["moco"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{folder / CONFIG}: found no MoCo encoder's sizes ({type(error).__name__}: {error})"
         ) from None
     try:
-        encoder.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
+        weights = {key: value.float() for key, value in load_file(folder / WEIGHTS).items()}
+        missing, unexpected = model.load_state_dict(weights, strict=False)
     except Exception:  # safetensors raises its own error, which is a plain Exception, and torch's text is long
-        raise ModelError(f"{folder / WEIGHTS}: found no weights for the encoder that {CONFIG} describes") from None
-    return encoder.eval(), side_px
+        missing, unexpected = ["stem."], []
+    if unexpected or any(name.startswith(SAVED) for name in missing):
+        raise ModelError(f"{folder / WEIGHTS}: found no weights for the encoder that {CONFIG} describes")
+    return model.eval()
 
 
 def _run_network(

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fcvideo.clips.pairs import steps_per_epoch
+import numpy as np
+
+from fcvideo.clips.pairs import Store, WithStills
 from fcvideo.clips.shards import UNFINISHED
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import DEFAULT_MODEL, PrepareSettings, TrainSettings
@@ -27,7 +29,9 @@ from fcvideo.jobs.progress import Reporter
 from fcvideo.models.facecycle import FaceCycleConfig
 from fcvideo.models.store import locate_model
 from fcvideo.models.vgg import load_vgg
-from fcvideo.training.loop import Rank, resolve_recipe, run_rank
+from fcvideo.training import moco
+from fcvideo.training.loop import Rank, count_steps, num_stills, resolve_recipe, run_rank
+from fcvideo.training.recipes import Recipe
 from fcvideo.video.inputs import VIDEO_SUFFIXES
 
 RESULTS = ("checkpoints", "curves", "sheets", "model")  # what a run leaves in OUT, and --overwrite removes
@@ -50,10 +54,16 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         given, settings = settings, _find_data(settings, reporter)
         if settings.dry_run and _holds_videos(settings.data):
             return prepare(_prepare_settings(settings)) | {"prepared_first": True}
-        store = ClipStore(settings.data, limit=settings.limit)
+        store = open_store(settings)
         with _ranks(settings, num_gpus) as ranks:
             summary = {"out": given.out, "workers": ranks.num_workers, "device": ranks.device}
-            summary |= {"clips": len(store), "frames": store.num_frames, "persons": store.num_persons, "exit_code": 0}
+            summary |= {
+                "clips": len(store) - num_stills(store),
+                "stills": num_stills(store),
+                "frames": int(store.clip_lengths.sum()),
+                "persons": len(np.unique(store.persons)),
+                "exit_code": 0,
+            }
             if settings.dry_run:
                 return summary | _count_steps(settings, store) | {"dry_run": True}
             _begin_folder(settings)
@@ -62,7 +72,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
                 found = _train_on_ray(settings, ranks, show)
             else:
                 rank = Rank(0, 1, "cuda:0" if ranks.device == "cuda" else "cpu")
-                found = run_rank(settings, store, Path(settings.out), rank, show.report)
+                found = _run(settings, store, rank, show.report)
         return summary | found | {"model": str(Path(given.out) / "model")}
 
 
@@ -102,12 +112,21 @@ def _choose(settings: TrainSettings, num_gpus: int, uses_ray: bool) -> _Ranks:
 
 def _check_models(settings: TrainSettings) -> None:
     """Whatever would fail in every rank fails here, at once."""
-    resolve_recipe(settings)
+    _resolve(settings)
     if settings.init is not None:
         locate_model(settings.init)
-    else:
+    elif settings.model != moco.NAME:
         FaceCycleConfig.preset(settings.model or DEFAULT_MODEL)
     load_vgg(settings.vgg)
+
+
+def _resolve(settings: TrainSettings) -> Recipe:
+    return moco.resolve_recipe(settings) if settings.model == moco.NAME else resolve_recipe(settings)
+
+
+def _run(settings: TrainSettings, store: Store, rank: Rank, on_report: Callable[[dict[str, float]], None]) -> Report:
+    run = moco.run_rank if settings.model == moco.NAME else run_rank
+    return run(settings, store, Path(settings.out), rank, on_report)
 
 
 def _find_data(settings: TrainSettings, reporter: Reporter) -> TrainSettings:
@@ -144,14 +163,16 @@ def _prepare_settings(settings: TrainSettings) -> PrepareSettings:
     )
 
 
-def _count_steps(settings: TrainSettings, store: ClipStore) -> dict[str, Any]:
-    recipe = resolve_recipe(settings)
-    per_epoch = steps_per_epoch(len(store), recipe.num_pairs)
-    return {
-        "steps_stage1": recipe.stage1.num_steps(per_epoch),
-        "steps_stage2": recipe.stage2.num_steps(per_epoch),
-        "batch_size": recipe.batch_size,
-    }
+def open_store(settings: TrainSettings) -> Store:
+    """Clips, with the stills behind them where there are any. Errors: InputError."""
+    clips = ClipStore(settings.data, settings.limit)
+    return WithStills(clips, ClipStore(settings.stills, settings.limit)) if settings.stills else clips
+
+
+def _count_steps(settings: TrainSettings, store: Store) -> dict[str, Any]:
+    recipe = _resolve(settings)
+    stage1, stage2 = count_steps(recipe, store)
+    return {"steps_stage1": stage1, "steps_stage2": stage2, "batch_size": recipe.batch_size}
 
 
 def _begin_folder(settings: TrainSettings) -> None:
@@ -306,7 +327,7 @@ def _run_worker(config: dict[str, Any]) -> None:
         board.post.remote(None)
     outcome: Report | FcvideoError
     try:
-        outcome = run_rank(settings, ClipStore(settings.data, settings.limit), Path(settings.out), rank, on_report)
+        outcome = _run(settings, open_store(settings), rank, on_report)
     except FcvideoError as error:
         outcome = error
     if is_first:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +13,10 @@ from torch import Tensor, nn
 
 from fcvideo.errors import ModelError
 from fcvideo.models.decoders import ExpressionDecoder, Features, IdentityDecoder
-from fcvideo.models.encoder import Encoder
+from fcvideo.models.encoder import Encoder, StemEncoder
 from fcvideo.models.flow import FlowDecoder
 from fcvideo.models.layers import init_fan_in
-from fcvideo.models.vgg import VGG19, Layer
+from fcvideo.models.vgg import NAMES, VGG19, Layer
 from fcvideo.models.warp import backward_flow
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -31,7 +32,8 @@ class FaceCycleConfig:
 
     image_side: int = 64
     code_dim: int = 256
-    encoder_widths: tuple[int, int, int] = (64, 128, 256)
+    encoders_read: Literal["pixels", "conv4_1"] = "pixels"  # or the frozen stem's features
+    encoder_widths: tuple[int, int, int] = (64, 128, 256)  # the last alone counts above the stem
     map_width: int = 128
     hidden: int = 512
     flow_widths: tuple[int, int, int] = (256, 128, 64)
@@ -62,6 +64,7 @@ class FaceCycleConfig:
 PRESETS = {
     "facecycle-64": FaceCycleConfig(),
     "facecycle-64-small": FaceCycleConfig(
+        encoders_read="conv4_1",
         encoder_widths=(48, 96, 192),
         flow_widths=(128, 64, 32),
         stem="conv2_1",
@@ -72,6 +75,9 @@ PRESETS = {
         inpainting_noise=0.0,
     ),
 }
+
+
+Seen = Mapping[str, Tensor]  # the stem's features by layer
 
 
 class Embedding(NamedTuple):
@@ -89,9 +95,9 @@ class FaceCycle(nn.Module):
         if c.image_side not in (64, 128):
             raise ModelError(f"image_side: found {c.image_side}, expected 64 or 128")
         stem_widths = (128, 256) if c.stem == "conv3_1" else (128, 128)
-        self.stem = VGG19(c.stem)
-        self.expression_encoder = Encoder(c.encoder_widths, c.map_width, c.hidden, c.code_dim, c.image_side)
-        self.identity_encoder = Encoder(c.encoder_widths, c.map_width, c.hidden, c.code_dim, c.image_side)
+        self.stem = VGG19(max(self.stem_layers, key=NAMES.index))
+        self.expression_encoder = _build_encoder(c)
+        self.identity_encoder = _build_encoder(c)
         self.flow_decoder = FlowDecoder(c.code_dim, c.flow_widths)
         self.expression_decoder = ExpressionDecoder(
             stem_widths, c.decoder_width, c.up_width, c.expression_blocks, c.image_side, c.inpainting_noise
@@ -107,16 +113,43 @@ class FaceCycle(nn.Module):
         nn.init.normal_(self.flow_decoder.to_flow.weight, 0.0, 0.02)
 
     @property
-    def stem_layers(self) -> tuple[Layer, ...]:
+    def decoder_layers(self) -> tuple[Layer, ...]:
+        """What the decoders read of the stem."""
         return ("conv2_1", "conv3_1") if self.config.stem == "conv3_1" else ("conv2_1",)
 
-    def arrange(self, layers: list[Tensor]) -> Features:
-        """VGG features of `stem_layers`, wherever they were computed, as the decoders take them."""
+    @property
+    def stem_layers(self) -> tuple[Layer, ...]:
+        """What encoders and decoders read of the stem."""
+        read = self.config.encoders_read
+        return self.decoder_layers if read == "pixels" else (*self.decoder_layers, read)
+
+    def look(self, images: Tensor) -> Seen:
+        """Everything that encoders and decoders read of pictures, in one pass of the stem."""
+        return dict(zip(self.stem_layers, self.stem(images, self.stem_layers), strict=True))
+
+    def encoder_input(self, images: Tensor, seen: Seen | None = None) -> Tensor:
+        """What both encoders read: the pictures, or the stem's features of them (from `seen` where they are known)."""
+        layer = self.config.encoders_read
+        if layer == "pixels":
+            return images
+        return self.stem(images, (layer,))[0] if seen is None else seen[layer]
+
+    def arrange(self, seen: Seen) -> Features:
+        """Features of `decoder_layers`, wherever they were computed, as the decoders take them."""
+        layers = [seen[layer] for layer in self.decoder_layers]
         return layers[0], layers[1] if len(layers) > 1 else F.avg_pool2d(layers[0], 2)
 
     def features(self, images: Tensor) -> Features:
         """The frozen stem's fine (S/2) and coarse (S/4) maps."""
-        return self.arrange(self.stem(images, self.stem_layers))
+        return self.arrange(dict(zip(self.decoder_layers, self.stem(images, self.decoder_layers), strict=True)))
+
+    def encode_expression(self, images: Tensor) -> Tensor:
+        """Expression codes (B, code_dim) in [-1, 1]."""
+        return self.expression_encoder(self.encoder_input(images))
+
+    def encode_identity(self, images: Tensor) -> Tensor:
+        """Identity codes (B, code_dim) in [-1, 1]."""
+        return self.identity_encoder(self.encoder_input(images))
 
     def flows(self, expression: Tensor) -> tuple[Tensor, Tensor]:
         """Forward flow (face to neutral) and backward flow of codes, each (B, 2, 16, 16) (equation 3)."""
@@ -143,8 +176,8 @@ class FaceCycle(nn.Module):
 
     def embed(self, images: Tensor, cycle_error: bool = True) -> Embedding:
         """Both codes of each face, and how far they can be trusted."""
-        expression = self.expression_encoder(images)
-        identity = self.identity_encoder(images)
+        read = self.encoder_input(images)
+        expression, identity = self.expression_encoder(read), self.identity_encoder(read)
         return Embedding(expression, identity, self.cycle_error(images, expression) if cycle_error else None)
 
     def cycle_error(self, images: Tensor, expression: Tensor) -> Tensor:
@@ -152,6 +185,12 @@ class FaceCycle(nn.Module):
         forward, backward = self.flows(expression)
         rebuilt = self.re_express(self.neutral_face(images, forward), backward)
         return (rebuilt - images).abs().mean(dim=(1, 2, 3))
+
+
+def _build_encoder(c: FaceCycleConfig) -> Encoder | StemEncoder:
+    if c.encoders_read == "pixels":
+        return Encoder(c.encoder_widths, c.map_width, c.hidden, c.code_dim, c.image_side)
+    return StemEncoder(c.encoder_widths[-1], c.map_width, c.hidden, c.code_dim, c.image_side)
 
 
 def normalize(images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from fcvideo.clips import augment
 from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store, steps_per_epoch
 from fcvideo.config import DEFAULT_MODEL, TrainSettings
 from fcvideo.errors import SettingsError, TrainingError
+from fcvideo.models.encoder import StemEncoder
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig, normalize_unit
 from fcvideo.models.precision import has_fast_bfloat16
 from fcvideo.models.store import load_model, save_model
@@ -28,13 +29,16 @@ from fcvideo.training.averaging import WeightAverage
 from fcvideo.training.card import write_card
 from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
 from fcvideo.training.curves import Curves
+from fcvideo.training.principal import PrincipalComponents, pool
 from fcvideo.training.recipes import RECIPES, Recipe, Schedule, override_losses
 from fcvideo.training.replicas import average_numbers
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
 
+COMPONENT_IMAGES = 6000  # whose features the principal components are taken from
 REPORT_STEPS = 20  # every rank reports at the same steps: a report may be a meeting of all ranks
 
 Report = Callable[[dict[str, float]], None]
+SomeRecipe = TypeVar("SomeRecipe", bound=Recipe)
 
 
 @dataclass(frozen=True)
@@ -52,18 +56,17 @@ def run_rank(
     `torch.distributed` must be initialized where `rank.world_size` > 1. Returns a summary: steps, images, seconds,
     last losses. Errors: SettingsError, OutputError (checkpoints of another run), ModelError, TrainingError.
     """
-    run = _Run(settings, store, folder, rank, on_report)
-    run.restore()
-    while run.position is not None:
-        run.train_stage(*run.position)
-    return run.finish()
+    return Run(settings, resolve_recipe(settings), store, folder, rank, on_report).complete()
 
 
 def resolve_recipe(settings: TrainSettings) -> Recipe:
     """The named recipe with the settings' own numbers in place of its."""
     if settings.init is not None and (settings.model, settings.side_factor) != (None, None):
         raise SettingsError("--init brings sizes and framing of its own; leave out --model and --side-factor")
-    recipe = override_losses(RECIPES[settings.recipe], settings.losses)
+    return with_numbers(override_losses(RECIPES[settings.recipe], settings.losses), settings)
+
+
+def with_numbers(recipe: SomeRecipe, settings: TrainSettings) -> SomeRecipe:
     for name in ("stage1", "stage2"):
         schedule: Schedule = getattr(recipe, name)
         epochs, lr = getattr(settings, f"epochs_{name}"), getattr(settings, f"lr_{name}")
@@ -73,21 +76,40 @@ def resolve_recipe(settings: TrainSettings) -> Recipe:
             schedule = dataclasses.replace(schedule, lr=lr)
         changed: dict[str, Any] = {name: schedule}
         recipe = dataclasses.replace(recipe, **changed)
-    if settings.batch_size is not None:
-        recipe = dataclasses.replace(recipe, batch_size=settings.batch_size)
-    return recipe
+    shares = {"batch_size": settings.batch_size, "stills_share": settings.stills_share}
+    return dataclasses.replace(recipe, **{name: value for name, value in shares.items() if value is not None})  # type: ignore[arg-type]
 
 
-class _Run:
+def num_stills(store: Store) -> int:
+    return len(store) - getattr(store, "num_clips", len(store))
+
+
+def count_steps(recipe: Recipe, store: Store) -> tuple[int, int]:
+    """Steps of both stages. An epoch is a pair of each clip; stills come as often as their share of a batch has it."""
+    has_stills = num_stills(store) > 0
+    found = []
+    for number, schedule in enumerate((recipe.stage1, recipe.stage2)):
+        num_pairs = recipe.num_pairs(number) - (recipe.num_stills(number) if has_stills else 0)
+        found.append(schedule.num_steps(steps_per_epoch(len(store) - num_stills(store), num_pairs)))
+    return found[0], found[1]
+
+
+class Run:
     """One rank's state: what a checkpoint holds, and what is made from the settings."""
 
     def __init__(
-        self, settings: TrainSettings, store: Store, folder: Path, rank: Rank, on_report: Report | None
+        self,
+        settings: TrainSettings,
+        recipe: Recipe,
+        store: Store,
+        folder: Path,
+        rank: Rank,
+        on_report: Report | None = None,
     ) -> None:
         self.settings, self.store, self.folder, self.rank = settings, store, folder, rank
         self.on_report = on_report or (lambda _: None)
         self.device = torch.device(rank.device)
-        self.recipe = recipe = resolve_recipe(settings)
+        self.recipe = recipe
         if recipe.batch_size % (2 * rank.world_size):
             raise SettingsError(
                 f"batch_size: found {recipe.batch_size}, expected a multiple of {2 * rank.world_size}"
@@ -98,26 +120,40 @@ class _Run:
         self.model = load_model(settings.init) if settings.init else _build_model(settings, recipe)
         weights = load_vgg(settings.vgg)
         self.model.stem.load(weights)
-        vgg = VGG19(PERCEPTUAL_DEPTH)
-        vgg.load(weights)
-        self.stages: tuple[Stage, Stage] = (
-            ExpressionStage(self.model, vgg, recipe.expression),
-            IdentityStage(self.model, vgg, recipe.identity),
-        )
+        self.stages = self._make_stages(weights)
         for stage in self.stages:
             stage.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        per_epoch = steps_per_epoch(len(store), recipe.num_pairs)
         self.schedules = (recipe.stage1, recipe.stage2)
-        self.num_steps = tuple(schedule.num_steps(per_epoch) for schedule in self.schedules)
+        self.num_steps = count_steps(recipe, store)
         self.average = WeightAverage(self.model, recipe.average_decay)
-        self.pairs = ClipPairs(store, self._pair_rule(), settings.seed)
         self.curves = Curves(folder if rank.rank == 0 else None, settings.picture_steps)
         self.position: tuple[int, int] | None = self._next_position(0, 0)  # (stage, step in it)
         self.optimizer_state: dict[str, Any] | None = None
         self.seconds, self.last_losses = 0.0, dict[str, float]()
 
-    def _pair_rule(self) -> PairRule:
+    def complete(self) -> dict[str, Any]:
+        self.restore()
+        while self.position is not None:
+            self.train_stage(*self.position)
+        return self.finish()
+
+    def _make_stages(self, vgg_weights: dict[str, Tensor]) -> tuple[Stage, ...]:
+        vgg, recipe = VGG19(PERCEPTUAL_DEPTH), self.recipe
+        vgg.load(vgg_weights)
+        return (
+            ExpressionStage(self.model, vgg, recipe.expression, recipe.stage1.code_batches),
+            IdentityStage(self.model, vgg, recipe.identity, recipe.stage2.code_batches),
+        )
+
+    def _make_pairs(self, number: int) -> ClipPairs:
+        return ClipPairs(self.store, self._pair_rule(number), self.settings.seed)
+
+    def _make_optimizer(self, groups: list[dict[str, Any]], schedule: Schedule) -> torch.optim.Optimizer:
+        return torch.optim.Adam(groups, betas=schedule.betas)
+
+    def _pair_rule(self, number: int) -> PairRule:
         config = self.model.config
+        is_across = number == 1 and self.recipe.across_clips
         metadata = getattr(self.store, "metadata", {})
         return PairRule(
             flip_probability=self.recipe.flip_probability,
@@ -126,6 +162,8 @@ class _Run:
             side_factor=config.framing_side_factor,
             stored_side_factor=metadata.get("framing", {}).get("side_factor", 1.45),
             center=config.framing_center,
+            across_clips=is_across,
+            same_color=not is_across,
         )
 
     def _next_position(self, stage: int, step: int) -> tuple[int, int] | None:
@@ -140,19 +178,43 @@ class _Run:
             "model": dataclasses.asdict(self.model.config),
             "recipe": dataclasses.asdict(self.recipe),
             "seed": self.settings.seed,
-            "data": [len(self.store), int(self.store.clip_lengths.sum())],
+            "data": [len(self.store), int(self.store.clip_lengths.sum()), num_stills(self.store)],
             "init": self.settings.init,
         }
 
     def restore(self) -> None:
         state = load_checkpoint(self.folder / "checkpoints", self.identity)
         if state is None:
+            self._find_components()
             return
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
+        for stage, extras in zip(self.stages, state["extras"], strict=True):
+            stage.extras.load_state_dict(extras)
         self.position = tuple(state["position"]) if state["position"] else None
         self.optimizer_state = state["optimizer"]
         self.seconds, self.last_losses = state["seconds"], state["losses"]
+
+    @torch.no_grad()
+    def _find_components(self) -> None:
+        """Principal components of the stem's features over the first batches; encoders above the stem begin there."""
+        encoders = [
+            e for e in (self.model.expression_encoder, self.model.identity_encoder) if isinstance(e, StemEncoder)
+        ]
+        wanted = [stage.extras["components"] for stage in self.stages if "components" in stage.extras]
+        starts = encoders if not self.settings.init and self.recipe.initialization == "fan_in" else []
+        if not wanted and not starts:
+            return
+        batches, pooled = self._batches(0, 0), list[Tensor]()
+        while sum(map(len, pooled)) < COMPONENT_IMAGES:
+            seen = self.stages[0].vgg(self._images(next(batches)), (PERCEPTUAL_DEPTH,))
+            pooled.append(pool(seen[0]).cpu())
+        components = PrincipalComponents(self.model.config.map_width, self.model.config.code_dim)
+        components.fit(torch.cat(pooled))
+        for module in wanted:
+            module.load_state_dict(components.state_dict())
+        for encoder in starts:
+            components.to(self.device).start(encoder)
 
     def train_stage(self, number: int, first_step: int) -> None:
         stage, schedule, num_steps = self.stages[number], self.schedules[number], self.num_steps[number]
@@ -160,7 +222,7 @@ class _Run:
         encoders, decoder = stage.enable()
         peaks = (schedule.lr, schedule.lr * schedule.decoder_lr_factor)
         groups = [{"params": encoders, "lr": peaks[0]}, {"params": decoder, "lr": peaks[1]}]
-        optimizer = torch.optim.Adam(groups, betas=schedule.betas)
+        optimizer = self._make_optimizer(groups, schedule)
         if self.optimizer_state is not None:
             optimizer.load_state_dict(self.optimizer_state)
             self.optimizer_state = None
@@ -174,7 +236,8 @@ class _Run:
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * schedule.factor(step, num_steps)
             images = self._images(pair)
-            found = self._step(replica, optimizer, images)
+            persons = pair.person.to(self.device, non_blocking=True).transpose(0, 1).flatten()
+            found = self._step(replica, optimizer, images, persons)
             self.average.update()
             for name, value in found.items():
                 sums[name] = sums[name] + value if name in sums else value
@@ -201,14 +264,15 @@ class _Run:
     def _batches(self, number: int, first_step: int) -> Iterator[Pair]:
         sampler = PairSampler(
             self.store,
-            self.recipe.num_pairs,
+            self.recipe.num_pairs(number),
             _mix(self.settings.seed, number),
             first_step,
             self.rank.rank,
             self.rank.world_size,
+            self.recipe.num_stills(number) if num_stills(self.store) else 0,
         )
         loader = DataLoader(
-            self.pairs,
+            self._make_pairs(number),
             batch_sampler=sampler,
             num_workers=self.settings.loaders,
             pin_memory=self.device.type == "cuda",
@@ -225,11 +289,13 @@ class _Run:
         images = normalize_unit(augment.apply(stored, affine, color, self.model.config.image_side))
         return images.contiguous(memory_format=torch.channels_last)
 
-    def _step(self, replica: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor) -> dict[str, Tensor]:
+    def _step(
+        self, replica: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, persons: Tensor
+    ) -> dict[str, Tensor]:
         optimizer.zero_grad(set_to_none=True)
         enabled = self.autocast is not None
         with torch.autocast(self.device.type, self.autocast or torch.bfloat16, enabled=enabled):
-            found: dict[str, Tensor] = replica(images)
+            found: dict[str, Tensor] = replica(images, persons)
         found["total"].backward()
         optimizer.step()
         return {name: value.detach() for name, value in found.items()}
@@ -260,6 +326,7 @@ class _Run:
             "identity": self.identity,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
+            "extras": [stage.extras.state_dict() for stage in self.stages],
             "optimizer": optimizer.state_dict() if optimizer else None,
             "position": list(position) if position else None,
             "seconds": self.seconds,
@@ -279,10 +346,13 @@ class _Run:
         }
         if self.rank.rank == 0:
             with self.average.applied():
-                save_model(self.model, self.folder / "model")
-            write_card(self.folder / "model" / "README.md", self.settings, self.model, self.recipe, self.store, summary)
+                self._write_model(self.folder / "model", summary)
         self.curves.close()
         return summary
+
+    def _write_model(self, folder: Path, summary: dict[str, Any]) -> None:
+        save_model(self.model, folder)
+        write_card(folder / "README.md", self.settings, self.model, self.recipe, self.store, summary)
 
 
 def _build_model(settings: TrainSettings, recipe: Recipe) -> FaceCycle:

@@ -94,3 +94,20 @@ def margin(mean_faces: Tensor, neutral_faces: Tensor, alpha: float = 0.1) -> Ten
 def margin_without_hinge(mean_faces: Tensor, neutral_faces: Tensor, alpha: float = 0.1) -> Tensor:
     """The margin as the released code computes it: its hinge has no effect."""
     return (mean_faces - neutral_faces).abs().mean() - alpha
+
+
+def told(found: Tensor, components: Tensor) -> Tensor:
+    """Mean squared error of components (B, N) of variance 1: the share of it that a code does not tell."""
+    return (found.float() - components.float()).square().mean()
+
+
+def same_person(codes: Tensor, persons: Tensor, temperature: float = 0.1) -> Tensor:
+    """Contrast by cosine: a code (B, D) should be told from all others in the batch by those of its person (B,).
+
+    Khosla et al. 2020, "Supervised Contrastive Learning", equation 2.
+    """
+    alike = torch.nn.functional.normalize(codes.float(), dim=1)
+    itself = torch.eye(len(codes), dtype=torch.bool, device=codes.device)
+    same = (persons[:, None] == persons[None]) & ~itself
+    chance = (alike @ alike.T / temperature).masked_fill(itself, -1e9).log_softmax(dim=1)
+    return -((chance * same).sum(dim=1) / same.sum(dim=1).clamp_min(1)).mean()

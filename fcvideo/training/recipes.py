@@ -31,6 +31,7 @@ class ExpressionWeights:
     ssim_flow_swapped: float = 0.0
     symmetry: float = 0.0  # of the neutral face
     symmetry_warp: float = 0.0  # of the picture warped forward
+    told_features: float = 0.0  # ours: principal components of conv4_1, told from the code by a linear map
     perceptual_of: tuple[str, ...] = ("rebuilt",)  # pictures that the VGG losses look at
     perceptual_layers: tuple[str, ...] = VGG_LAYERS
 
@@ -51,6 +52,8 @@ class IdentityWeights:
     symmetry: float = 0.0  # of the re-identified face
     margin: float = 0.0  # equation 17
     margin_without_hinge: float = 0.0
+    same_person: float = 0.0  # ours: contrast of the codes of one person with those of others
+    average_face: float = 0.0  # ours: L1 of the mean face against the average of all neutral faces
     perceptual_of: tuple[str, ...] = ("re_identified",)
     perceptual_layers: tuple[str, ...] = VGG_LAYERS
 
@@ -67,6 +70,7 @@ class Schedule:
     warmup_steps: int = 0
     min_steps: int = 0  # for data so small that the epochs are over in no time
     betas: tuple[float, float] = (0.5, 0.999)
+    code_batches: int = 1  # batches a step whose codes are judged; pictures are drawn of the first alone
 
     def num_steps(self, steps_per_epoch: int) -> int:
         if not self.epochs:
@@ -93,10 +97,16 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     initialization: Literal["released", "fan_in"] = "released"  # of the encoders and D_flow
     average_decay: float = 0.0  # of the weights that are saved; 0 saves the last ones
+    stills_share: float = 0.5  # of each batch's pairs, where stills are given
+    across_clips: bool = False  # stage 2 pairs a person's clips, with colors drawn apart
 
-    @property
-    def num_pairs(self) -> int:
-        return self.batch_size // 2
+    def num_pairs(self, stage: int) -> int:
+        """Pairs of each step of stage 0 or 1."""
+        return self.batch_size // 2 * (self.stage1, self.stage2)[stage].code_batches
+
+    def num_stills(self, stage: int) -> int:
+        """How many of them are stills, where stills are given; a clip at least remains."""
+        return min(self.num_pairs(stage) - 1, round(self.num_pairs(stage) * self.stills_share))
 
 
 PAPER = Recipe(
@@ -144,10 +154,24 @@ DEFAULT = dataclasses.replace(
     RELEASED,
     # Encoders at 3e-4 drove their tanh into saturation on 8,000 frames (every code the same); decoders gain from more.
     stage1=Schedule(
-        epochs=40, lr=1.5e-4, decoder_lr_factor=4, cosine=True, warmup_steps=100, min_steps=12_000, betas=(0.9, 0.999)
+        epochs=40,
+        lr=1.5e-4,
+        decoder_lr_factor=4,
+        cosine=True,
+        warmup_steps=100,
+        min_steps=12_000,
+        betas=(0.9, 0.999),
+        code_batches=2,
     ),
     stage2=Schedule(
-        epochs=20, lr=1.5e-4, decoder_lr_factor=4, cosine=True, warmup_steps=100, min_steps=5_000, betas=(0.9, 0.999)
+        epochs=20,
+        lr=5e-4,
+        decoder_lr_factor=1.2,
+        cosine=True,
+        warmup_steps=100,
+        min_steps=5_000,
+        betas=(0.9, 0.999),
+        code_batches=4,
     ),
     expression=dataclasses.replace(
         RELEASED.expression,
@@ -160,6 +184,7 @@ DEFAULT = dataclasses.replace(
         feature=0.1,
         perceptual_of=("rebuilt",),
         perceptual_layers=("conv2_1", "conv3_1"),
+        told_features=2,
     ),
     identity=dataclasses.replace(
         RELEASED.identity,
@@ -170,13 +195,16 @@ DEFAULT = dataclasses.replace(
         margin_without_hinge=0,
         perceptual_of=("rebuilt",),
         perceptual_layers=("conv2_1", "conv3_1"),
+        same_person=1,
+        average_face=1,
     ),
     flip_probability=0.2,
     augmentation=Augmentation(
-        zoom=0.08, aspect=0.03, shift=0.03, rotation_deg=6, color=0.2, hue=0.02, gray_probability=0.2
+        zoom=0.12, aspect=0.03, shift=0.03, rotation_deg=6, color=0.3, hue=0.02, gray_probability=0.2
     ),
     initialization="fan_in",
     average_decay=0.999,
+    across_clips=True,
 )
 
 RECIPES = {"paper": PAPER, "released": RELEASED, "default": DEFAULT}

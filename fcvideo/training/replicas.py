@@ -41,3 +41,12 @@ def average_numbers(numbers: dict[str, float], device: torch.device) -> dict[str
     values = torch.tensor(list(numbers.values()), dtype=torch.float64, device=device)
     dist.all_reduce(values)
     return dict(zip(numbers, (values / num_replicas()).tolist(), strict=True))
+
+
+def gather_over_replicas(x: Tensor) -> Tensor:
+    """The rows of all ranks, in their order, without gradients; every rank has as many."""
+    if num_replicas() == 1:
+        return x.detach()
+    parts = [torch.empty_like(x) for _ in range(num_replicas())]
+    dist.all_gather(parts, x.detach().contiguous())
+    return torch.cat(parts)

@@ -21,9 +21,10 @@ def draw_sheet(model: FaceCycle, images: Tensor) -> Tensor:
     """Normalized pairs (2B, 3, S, S) to one picture, uint8 (3, H, W), with `COLUMNS` across (paper, figure 4)."""
     training = model.training
     model.eval()
-    forward, backward = model.flows(model.expression_encoder(images))
+    read = model.encoder_input(images)
+    forward, backward = model.flows(model.expression_encoder(read))
     neutral = model.neutral_face(images, forward)
-    identity = model.identity_encoder(images)
+    identity = model.identity_encoder(read)
     columns = [
         denormalize(images),
         color_flow(resize_flow(forward, *images.shape[-2:])),

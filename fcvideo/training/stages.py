@@ -12,6 +12,7 @@ from fcvideo.models.facecycle import FaceCycle
 from fcvideo.models.vgg import VGG19, Layer
 from fcvideo.models.warp import warp
 from fcvideo.training import losses
+from fcvideo.training.principal import PrincipalComponents
 from fcvideo.training.recipes import ExpressionWeights, IdentityWeights
 from fcvideo.training.replicas import mean_over_replicas
 
@@ -19,6 +20,7 @@ Pictures = dict[str, Tensor]
 Losses = dict[str, Tensor]
 
 PERCEPTUAL_DEPTH: Layer = "conv4_1"
+AVERAGE_MOMENTUM = 0.02
 
 
 class Stage(nn.Module, ABC):
@@ -28,23 +30,33 @@ class Stage(nn.Module, ABC):
     decoder: str  # and what draws pictures
     compared: tuple[str, ...]  # names of the pictures that should be the input
 
-    def __init__(self, model: FaceCycle, vgg: VGG19, weights: ExpressionWeights | IdentityWeights) -> None:
+    def __init__(
+        self, model: FaceCycle, vgg: VGG19, weights: ExpressionWeights | IdentityWeights, code_batches: int = 1
+    ) -> None:
         super().__init__()
-        self.model, self.vgg, self.weights = model, vgg, weights
+        self.model, self.vgg, self.weights, self.code_batches = model, vgg, weights, code_batches
+        self.extras = nn.ModuleDict()  # what only training needs
         self.perceptual_layers = (
             weights.perceptual_layers if weights.feature or weights.gram or weights.gram_squared else ()
         )
         self.layers = tuple(dict.fromkeys((*model.stem_layers, *self.perceptual_layers)))
 
-    def forward(self, images: Tensor) -> Losses:
-        """Pictures (2B, 3, S, S), the second of each pair in the second half, to every loss that has a weight.
+    def forward(self, images: Tensor, persons: Tensor) -> Losses:
+        """Pictures (2B, 3, S, S), the second of each pair in the second half, and persons (2B,), to every loss that
+        has a weight.
 
-        `total` is their weighted sum.
+        All codes are judged; pictures are drawn of the first of `code_batches` parts. `total` is the weighted sum.
         """
         with torch.no_grad():
             seen = self.look(images)
-        pictures = self.pictures(images, seen)
-        found = self.own_losses(pictures)
+        codes = self.encode(images, seen)
+        found = self.code_losses(codes, seen, persons)
+        if self.code_batches > 1:
+            drawn = _first_pairs(len(images), len(images) // 2 // self.code_batches, images.device)
+            images, codes = images[drawn], codes[drawn]
+            seen = {layer: features[drawn] for layer, features in seen.items()}
+        pictures = self.pictures(images, seen, codes)
+        found |= self.own_losses(pictures)
         for name in self.compared:
             if getattr(self.weights, name):
                 found[name] = losses.l1(pictures[name], images)
@@ -56,7 +68,15 @@ class Stage(nn.Module, ABC):
         return found | {"total": total}
 
     @abstractmethod
-    def pictures(self, images: Tensor, seen: Mapping[str, Tensor]) -> Pictures:
+    def encode(self, images: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
+        """The codes that this stage trains."""
+
+    @abstractmethod
+    def code_losses(self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor) -> Losses:
+        """Losses that need no pictures."""
+
+    @abstractmethod
+    def pictures(self, images: Tensor, seen: Mapping[str, Tensor], codes: Tensor) -> Pictures:
         """Every picture that a loss with a weight looks at, by name."""
 
     @abstractmethod
@@ -73,6 +93,7 @@ class Stage(nn.Module, ABC):
         for name in (*self.encoders, self.decoder):
             self.model.get_submodule(name).requires_grad_(True)
         encoders = [p for name in self.encoders for p in self.model.get_submodule(name).parameters()]
+        encoders += self.extras.parameters()
         return encoders, list(self.model.get_submodule(self.decoder).parameters())
 
     def look(self, images: Tensor) -> dict[str, Tensor]:
@@ -80,7 +101,7 @@ class Stage(nn.Module, ABC):
         return dict(zip(self.layers, self.vgg(images, self.layers), strict=True))
 
     def stem(self, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return self.model.arrange([seen[layer] for layer in self.model.stem_layers])
+        return self.model.arrange(seen)
 
     def perceptual(self, pictures: Pictures, target: Mapping[str, Tensor]) -> Losses:
         """Sums over the recipe's pictures and layers of the perceptual distances that have a weight."""
@@ -111,6 +132,22 @@ class ExpressionStage(Stage):
     compared = ("rebuilt", "plain", "warped_neutral", "flow", "flow_swapped")
     weights: ExpressionWeights
 
+    def __init__(self, model: FaceCycle, vgg: VGG19, weights: ExpressionWeights, code_batches: int = 1) -> None:
+        super().__init__(model, vgg, weights, code_batches)
+        if weights.told_features:
+            self.extras["components"] = components = PrincipalComponents(model.config.map_width, model.config.code_dim)
+            self.extras["tell"] = components.telling()
+            self.layers = tuple(dict.fromkeys((*self.layers, PERCEPTUAL_DEPTH)))
+
+    def encode(self, images: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
+        return self.model.expression_encoder(self.model.encoder_input(images, seen))
+
+    def code_losses(self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor) -> Losses:
+        if not self.weights.told_features:
+            return {}
+        components = self.extras["components"](seen[PERCEPTUAL_DEPTH])
+        return {"told_features": losses.told(self.extras["tell"](codes), components)}
+
     def own_losses(self, pictures: Pictures) -> Losses:
         found: Losses = {}
         if self.weights.symmetry:
@@ -119,9 +156,9 @@ class ExpressionStage(Stage):
             found["symmetry_warp"] = losses.symmetry(pictures["warp"])
         return found
 
-    def pictures(self, images: Tensor, seen: Mapping[str, Tensor]) -> Pictures:
+    def pictures(self, images: Tensor, seen: Mapping[str, Tensor], codes: Tensor) -> Pictures:
         w, model = self.weights, self.model
-        forward, backward = model.flows(model.expression_encoder(images))
+        forward, backward = model.flows(codes)
         stem = self.stem(seen)
         neutral = model.expression_decoder(stem, forward)
         pictures = {"neutral": neutral, "rebuilt": model.re_express(swap_pairs(neutral), backward)}
@@ -145,8 +182,24 @@ class IdentityStage(Stage):
     compared = ("warped", "rebuilt")
     weights: IdentityWeights
 
+    def __init__(self, model: FaceCycle, vgg: VGG19, weights: IdentityWeights, code_batches: int = 1) -> None:
+        super().__init__(model, vgg, weights, code_batches)
+        if weights.average_face:
+            self.extras["average"] = AverageFace(model.config.image_side)
+
+    def encode(self, images: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
+        return self.model.identity_encoder(self.model.encoder_input(images, seen))
+
+    def code_losses(self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor) -> Losses:
+        if not self.weights.same_person:
+            return {}
+        return {"same_person": losses.same_person(codes, persons)}
+
     def own_losses(self, pictures: Pictures) -> Losses:
         found: Losses = {}
+        if self.weights.average_face:
+            average = self.extras["average"](pictures["neutral"])
+            found["average_face"] = losses.l1(pictures["mean"], average.expand_as(pictures["mean"]))
         if self.weights.re_identified:
             found["re_identified"] = losses.l1(pictures["re_identified"], pictures["neutral"])
         if self.weights.symmetry:
@@ -163,24 +216,48 @@ class IdentityStage(Stage):
         with torch.no_grad():
             return self.look(pictures["neutral"])
 
-    def pictures(self, images: Tensor, seen: Mapping[str, Tensor]) -> Pictures:
+    def pictures(self, images: Tensor, seen: Mapping[str, Tensor], codes: Tensor) -> Pictures:
         w, model = self.weights, self.model
         with torch.no_grad():
-            forward, backward = model.flows(model.expression_encoder(images))
+            forward, backward = model.flows(model.expression_encoder(model.encoder_input(images, seen)))
             neutral = model.expression_decoder(self.stem(seen), forward)
-        identity = model.identity_encoder(images)
-        mean = model.mean_face(neutral, identity)
+        mean = model.mean_face(neutral, codes)
         if w.mean == "batch":
             others = mean_over_replicas(mean.mean(dim=0, keepdim=True)).expand_as(mean)
         else:
             others = mean[partners(len(images))]
         pictures = {"neutral": neutral, "mean": others if w.mean == "batch" else mean}
-        pictures["re_identified"] = model.re_identify(others, identity)
+        pictures["re_identified"] = model.re_identify(others, codes)
         if w.warped or w.ssim_warped:
             pictures["warped"] = warp(pictures["re_identified"], backward)
         if w.rebuilt or w.ssim_rebuilt or "rebuilt" in w.perceptual_of:
             pictures["rebuilt"] = model.re_express(pictures["re_identified"], backward)
         return pictures
+
+
+class AverageFace(nn.Module):
+    """The average of the neutral faces seen lately, (1, 3, S, S)."""
+
+    average: Tensor
+    weight: Tensor  # () of what has been seen, up to 1
+
+    def __init__(self, side_px: int) -> None:
+        super().__init__()
+        self.register_buffer("average", torch.zeros(1, 3, side_px, side_px))
+        self.register_buffer("weight", torch.zeros(()))
+
+    @torch.no_grad()
+    def forward(self, neutral: Tensor) -> Tensor:
+        """Takes in neutral faces (B, 3, S, S) and returns the average."""
+        self.average.lerp_(mean_over_replicas(neutral.float().mean(dim=0, keepdim=True)), AVERAGE_MOMENTUM)
+        self.weight.lerp_(torch.ones_like(self.weight), AVERAGE_MOMENTUM)
+        return self.average / self.weight
+
+
+def _first_pairs(num_images: int, num_pairs: int, device: torch.device) -> Tensor:
+    """Numbers of both pictures of the first pairs."""
+    first = torch.arange(num_pairs, device=device)
+    return torch.cat([first, first + num_images // 2])
 
 
 def swap_pairs(x: Tensor) -> Tensor:

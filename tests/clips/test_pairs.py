@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fcvideo.clips.augment import Augmentation, apply, draw_affine, draw_color, framing_affine
-from fcvideo.clips.pairs import ClipPairs, PairRule, PairSampler, steps_per_epoch
+from fcvideo.clips.pairs import ClipPairs, PairRule, PairSampler, WithStills, steps_per_epoch
 from fcvideo.clips.store import ClipStore
 
 STILL = Augmentation()
@@ -94,3 +94,30 @@ def test_gray_pictures_have_equal_channels_and_colors_stay_in_range() -> None:
     out = apply(images, torch.eye(3)[None, :2], color[None], 8)
     assert torch.allclose(out[:, 0], out[:, 2], atol=1e-6)
     assert 0 <= out.min() <= out.max() <= 1
+
+
+def test_across_clips_a_pair_is_of_two_clips_of_one_person_in_colors_of_their_own(store: ClipStore) -> None:
+    pairs = ClipPairs(store, PairRule(0.0, JITTER, across_clips=True, same_color=False), seed=0)
+    within = ClipPairs(store, PairRule(0.0, STILL), seed=0)
+    pair = pairs[0, 4]
+    own = {within[epoch, 4].images[0].numpy().tobytes() for epoch in range(40)}
+    others = {within[epoch, 5].images[0].numpy().tobytes() for epoch in range(40)}  # persons are clip // 2
+    assert pair.images[0].numpy().tobytes() in own
+    assert pair.images[1].numpy().tobytes() in others
+    assert any(not torch.equal(*pairs[epoch, 4].color) for epoch in range(3))
+    assert pair.person[0] == pair.person[1] == store.persons[5] != store.persons[6]
+
+
+def test_stills_have_their_share_of_each_batch_and_are_taken_as_they_are_framed(store: ClipStore) -> None:
+    both = WithStills(store, store)
+    assert len(both) == 2 * len(store)
+    assert not set(both.persons[: len(store)]) & set(both.persons[len(store) :])
+    sampler = PairSampler(both, 6, seed=1, num_stills=2)
+    batches = list(zip(range(9), sampler, strict=False))
+    assert all(sum(clip >= len(store) for _, clip in batch) == 2 for _, batch in batches)
+    late = iter(PairSampler(both, 6, seed=1, first_step=7, num_stills=2))
+    assert [next(late), next(late)] == [batch for _, batch in batches[7:]]
+    pairs = ClipPairs(both, PairRule(0.0, STILL, side_factor=1.1), seed=0)
+    clip, still = pairs[0, 3].affine[0].abs(), pairs[0, 3 + len(store)].affine[0].abs()
+    assert torch.allclose(still, torch.eye(2, 3), atol=1e-6)
+    assert clip[0, 0].item() == pytest.approx(1.1 / 1.45)

@@ -51,13 +51,13 @@ def test_every_shape(name: str) -> None:
     model = FaceCycle(FaceCycleConfig.preset(name)).eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        expression, identity = model.expression_encoder(images), model.identity_encoder(images)
+        expression, identity = model.encode_expression(images), model.encode_identity(images)
         forward, backward = model.flows(expression)
         neutral = model.neutral_face(images, forward)
         mean = model.mean_face(neutral, identity)
         embedding = model.embed(images)
     assert expression.shape == identity.shape == (2, 256)
-    assert model.expression_encoder.feature_map(images).flatten(1).shape == (2, 2048)
+    assert model.expression_encoder.feature_map(model.encoder_input(images)).flatten(1).shape == (2, 2048)
     assert forward.shape == backward.shape == (2, 2, 16, 16)
     for picture in (neutral, mean, model.re_express(neutral, backward), model.re_identify(mean, identity)):
         assert picture.shape == images.shape
@@ -67,8 +67,10 @@ def test_every_shape(name: str) -> None:
 
 
 def test_an_encoder_for_128_pixels_has_the_same_map() -> None:
-    model = FaceCycle(FaceCycleConfig(image_side=128))
-    assert model.expression_encoder.feature_map(torch.randn(1, 3, 128, 128)).shape == (1, 128, 4, 4)
+    images = torch.randn(1, 3, 128, 128)
+    for reads in ("pixels", "conv4_1"):
+        model = FaceCycle(FaceCycleConfig(image_side=128, encoders_read=reads))
+        assert model.expression_encoder.feature_map(model.encoder_input(images)).shape == (1, 128, 4, 4)
 
 
 def test_another_image_side_is_refused() -> None:

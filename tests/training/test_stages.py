@@ -7,10 +7,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
 from fcvideo.models.store import load_model
 from fcvideo.models.vgg import VGG19, load_vgg
 from fcvideo.training.recipes import RECIPES, ExpressionWeights, IdentityWeights
-from fcvideo.training.stages import ExpressionStage, IdentityStage, Stage, partners, swap_pairs
+from fcvideo.training.stages import AverageFace, ExpressionStage, IdentityStage, Stage, partners, swap_pairs
 
 WEIGHTS = {
     f"{name} {part}": getattr(recipe, part) for name, recipe in RECIPES.items() for part in ("expression", "identity")
@@ -26,8 +27,13 @@ def make_stage(weights: ExpressionWeights | IdentityWeights, vgg_file: Path, tin
     return IdentityStage(model, vgg, weights)
 
 
+def persons_of(images: Tensor) -> Tensor:
+    """Both pictures of a pair show one person; every pair another."""
+    return torch.arange(len(images) // 2).repeat(2)
+
+
 def gradients(stage: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    stage(images)["total"].backward()
+    stage(images, persons_of(images))["total"].backward()
     return {n.removeprefix("module."): p.grad.clone() for n, p in stage.named_parameters() if p.grad is not None}
 
 
@@ -76,7 +82,8 @@ def test_every_loss_of_a_recipe_is_there_and_reaches_every_network_of_its_stage(
     stage = make_stage(WEIGHTS[name], vgg_file, tiny_model)
     encoders, decoder = stage.enable()
     parameters = [*encoders, *decoder]
-    found = stage(torch.randn(4, 3, 64, 64))
+    images = torch.randn(4, 3, 64, 64)
+    found = stage(images, persons_of(images))
     found["total"].backward()
     weighted = {
         f.name for f in dataclasses.fields(WEIGHTS[name]) if f.type == "float" and getattr(WEIGHTS[name], f.name)
@@ -96,7 +103,7 @@ def test_the_losses_are_of_the_pictures_that_the_paper_names(vgg_file: Path, tin
     stage = make_stage(ExpressionWeights(rebuilt=1, flow=1), vgg_file, tiny_model).eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        found = stage(images)
+        found = stage(images, persons_of(images))
         model = stage.model
         neutral, flows = [], []
         for image in images.split(1):
@@ -112,3 +119,35 @@ def test_pairs_are_swapped_and_partners_are_of_other_clips() -> None:
     assert swap_pairs(images).tolist() == [4, 5, 6, 7, 0, 1, 2, 3]
     assert partners(8).tolist() == [1, 0, 3, 2, 5, 4, 7, 6]
     assert all(i % 3 != j % 3 for i, j in enumerate(partners(6).tolist()))
+
+
+def test_pictures_are_drawn_of_the_first_pairs_and_codes_judged_of_all(vgg_file: Path, tiny_model: Path) -> None:
+    images = torch.randn(8, 3, 64, 64)
+    stage = make_stage(ExpressionWeights(rebuilt=1, told_features=1), vgg_file, tiny_model).eval()
+    with torch.no_grad():
+        whole = stage(images, persons_of(images))
+        stage.code_batches = 2
+        half = stage(images, persons_of(images))
+        stage.code_batches = 1
+        first = stage(images[[0, 1, 4, 5]], persons_of(images[:4]))
+    assert half["told_features"] == whole["told_features"] != first["told_features"]
+    assert half["rebuilt"].item() == pytest.approx(first["rebuilt"].item(), rel=1e-5)
+
+
+def test_the_average_face_is_that_of_all_neutral_faces_seen() -> None:
+    average = AverageFace(4)
+    for brightness in (1.0, 1.0, 4.0):
+        found = average(torch.full((2, 3, 4, 4), brightness))
+    assert found.shape == (1, 3, 4, 4)
+    assert 1.9 < found.mean() < 2.1  # the last counts a little more than the first
+
+
+@pytest.mark.parametrize("reads", ["pixels", "conv4_1"])
+def test_codes_of_a_model_that_shares_the_stem_are_those_of_one_that_does_not(reads: str, vgg_file: Path) -> None:
+    model = FaceCycle(FaceCycleConfig(encoders_read=reads, encoder_widths=(8, 8, 8), decoder_width=8, up_width=8))
+    model.stem.load(load_vgg(vgg_file))
+    vgg = VGG19("conv4_1")
+    vgg.load(load_vgg(vgg_file))
+    stage, images = ExpressionStage(model, vgg, ExpressionWeights(rebuilt=1)), torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(stage.encode(images, stage.look(images)), model.encode_expression(images), atol=1e-5)
