@@ -2,24 +2,33 @@
 
     python benchmarks/train_step.py
 
-The first row is the published network with the released code's losses, eager and in float32; the last column is the
-speed relative to it, measured in the same run. Weights and pictures are random: speed does not depend on them.
+The first row is a plain rewrite of the released code's stage-1 step (released_step.py), the second and third are
+fcvideo's step with the same losses and sizes; the last column is the speed relative to the first row. Every round takes
+one step of each row in turn, so that other load on the machine meets all alike. Weights and pictures are random: speed
+does not depend on them.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
+from collections.abc import Callable
 
 import torch
+from released_step import released_losses
+from torch import Tensor
 
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
 from fcvideo.models.vgg import VGG19
 from fcvideo.training.recipes import RECIPES
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
 
-ROWS = (  # preset, recipe, stage, bfloat16 and channels_last
+PLAIN = "plain rewrite of the released step"
+ROWS = (  # preset, recipe, stage, in bfloat16
+    ("facecycle-64", PLAIN, 1, False),
     ("facecycle-64", "released", 1, False),
+    ("facecycle-64", "released", 1, True),
     ("facecycle-64", "default", 1, True),
     ("facecycle-64-small", "default", 1, False),
     ("facecycle-64-small", "default", 1, True),
@@ -27,48 +36,69 @@ ROWS = (  # preset, recipe, stage, bfloat16 and channels_last
     ("facecycle-64-small", "released", 1, True),
     ("facecycle-64-small", "default", 2, True),
 )
+Row = tuple[str, str, int, bool]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=5, help="Timed steps; the fastest counts.")
+    parser.add_argument("--batch-size", type=int, default=16, help="Images whose pictures are drawn, per step.")
+    parser.add_argument("--rounds", type=int, default=5, help="Timed steps of each row.")
+    parser.add_argument("--rows", type=int, default=len(ROWS), help="The first rows only.")
     arguments = parser.parse_args()
-    print("| preset | recipe | stage | format | images/s | against the first |\n|---|---|---|---|---|---|")
-    first = None
-    for preset, recipe, number, is_fast in ROWS:
-        seconds = time_step(preset, recipe, number, is_fast, arguments)
-        first = first or seconds
-        kind = "bfloat16, channels_last" if is_fast else "float32"
-        speed = arguments.batch_size / seconds
-        print(f"| {preset} | {recipe} | {number} | {kind} | {speed:.1f} | {first / seconds:.1f} |", flush=True)
+    rows: tuple[Row, ...] = ROWS[: arguments.rows]
+    steps = [make_step(row, arguments.device, arguments.batch_size) for row in rows]
+    rounds = [[seconds(step, arguments.device) for step in steps] for _ in range(arguments.rounds + 1)]
+    found = list(zip(*rounds[1:], strict=True))  # the first round warms up
+    print("| preset | recipe | stage | format | images/s, median | fastest | median against the first |")
+    print("|---|---|---|---|---|---|---|")
+    for (preset, recipe, number, in_bfloat16), own in zip(rows, found, strict=True):
+        kind = "bfloat16" if in_bfloat16 else "float32"
+        speeds = [arguments.batch_size / value for value in (statistics.median(own), min(own))]
+        ratio = statistics.median(first / second for first, second in zip(found[0], own, strict=True))
+        print(f"| {preset} | {recipe} | {number} | {kind} | {speeds[0]:.2f} | {speeds[1]:.2f} | {ratio:.2f} |")
 
 
-def time_step(preset: str, recipe: str, number: int, is_fast: bool, arguments: argparse.Namespace) -> float:
-    """Seconds of the fastest step."""
+def make_step(row: Row, device: str, batch_size: int) -> Callable[[], None]:
+    """One whole training step."""
+    preset, recipe, number, in_bfloat16 = row
     torch.manual_seed(0)
-    model, vgg, weights = FaceCycle(FaceCycleConfig.preset(preset)), VGG19(PERCEPTUAL_DEPTH), RECIPES[recipe]
+    model, vgg = FaceCycle(FaceCycleConfig.preset(preset)), VGG19(PERCEPTUAL_DEPTH)
+    weights = RECIPES["released" if recipe == PLAIN else recipe]
+    schedule = (weights.stage1, weights.stage2)[number - 1]
     stage: Stage = (
-        ExpressionStage(model, vgg, weights.expression) if number == 1 else IdentityStage(model, vgg, weights.identity)
+        ExpressionStage(model, vgg, weights.expression, schedule.code_batches)
+        if number == 1
+        else IdentityStage(model, vgg, weights.identity, schedule.code_batches)
     )
-    layout = torch.channels_last if is_fast else torch.contiguous_format
-    stage.to(arguments.device, memory_format=layout)  # type: ignore[call-overload]
+    layout = torch.contiguous_format if recipe == PLAIN else torch.channels_last  # as the training loop has it
+    stage.to(device, memory_format=layout)  # type: ignore[call-overload]
     encoders, decoder = stage.enable()
     optimizer = torch.optim.Adam([*encoders, *decoder], lr=1e-5)
-    images = torch.randn(arguments.batch_size, 3, 64, 64, device=arguments.device).contiguous(memory_format=layout)
-    found = []
-    for _ in range(arguments.steps + 1):
-        started = time.perf_counter()
+    num_images = batch_size * schedule.code_batches
+    images = torch.randn(num_images, 3, 64, 64, device=device).contiguous(memory_format=layout)
+    persons = torch.arange(num_images // 2, device=device).repeat(2)
+
+    def losses() -> dict[str, Tensor]:
+        if recipe == PLAIN:
+            return released_losses(model, vgg, images)
+        with torch.autocast(device, torch.bfloat16, enabled=in_bfloat16):
+            return stage(images, persons)
+
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(arguments.device, torch.bfloat16, enabled=is_fast):
-            total = stage(images)["total"]
-        total.backward()
+        losses()["total"].backward()
         optimizer.step()
-        if arguments.device == "cuda":
-            torch.cuda.synchronize()
-        found.append(time.perf_counter() - started)
-    return min(found[1:])
+
+    return step
+
+
+def seconds(step: Callable[[], None], device: str) -> float:
+    started = time.perf_counter()
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":
