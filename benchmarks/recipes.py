@@ -11,7 +11,6 @@ clips, beside the mean pose.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tempfile
 import time
 from pathlib import Path
@@ -67,14 +66,13 @@ def train(arguments: argparse.Namespace, recipe: str, folder: Path) -> float:
     """Stage 1 into `folder`; returns the seconds it took."""
     store = ClipStore(arguments.data)
     steps = arguments.images // arguments.batch_size
-    num_pairs = dataclasses.replace(RECIPES[recipe], batch_size=arguments.batch_size).num_pairs(0)
     settings = TrainSettings(
         data=arguments.data,
         out=str(folder),
         recipe=recipe,  # type: ignore[arg-type]
         vgg=arguments.vgg,
         batch_size=arguments.batch_size,
-        epochs_stage1=steps / steps_per_epoch(len(store), num_pairs),
+        epochs_stage1=steps / steps_per_epoch(len(store), arguments.batch_size // 2),
         epochs_stage2=0,
         picture_steps=0,
     )

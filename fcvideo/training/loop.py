@@ -85,12 +85,12 @@ def num_stills(store: Store) -> int:
 
 
 def count_steps(recipe: Recipe, store: Store) -> tuple[int, int]:
-    """Steps of both stages. An epoch is a pair of each clip; stills come as often as their share of a batch has it."""
-    has_stills = num_stills(store) > 0
+    """Steps of both stages. In an epoch as many pairs of clips are drawn as there are clips."""
     found = []
     for number, schedule in enumerate((recipe.stage1, recipe.stage2)):
-        num_pairs = recipe.num_pairs(number) - (recipe.num_stills(number) if has_stills else 0)
-        found.append(schedule.num_steps(steps_per_epoch(len(store) - num_stills(store), num_pairs)))
+        stills = recipe.num_stills(number) if num_stills(store) else 0
+        drawn = max(1, (recipe.num_pairs(number) - stills) // schedule.code_batches)
+        found.append(schedule.num_steps(steps_per_epoch(len(store) - num_stills(store), drawn)))
     return found[0], found[1]
 
 
@@ -201,12 +201,17 @@ class Run:
         encoders = [
             e for e in (self.model.expression_encoder, self.model.identity_encoder) if isinstance(e, StemEncoder)
         ]
-        wanted = [stage.extras["components"] for stage in self.stages if "components" in stage.extras]
+        wanted = [
+            stage.extras["components"]
+            for stage, num_steps in zip(self.stages, self.num_steps, strict=True)
+            if "components" in stage.extras and num_steps
+        ]
         starts = encoders if not self.settings.init and self.recipe.initialization == "fan_in" else []
         if not wanted and not starts:
             return
         batches, pooled = self._batches(0, 0), list[Tensor]()
-        while sum(map(len, pooled)) < COMPONENT_IMAGES:
+        num_images = min(COMPONENT_IMAGES, int(self.store.clip_lengths.sum()))
+        while sum(map(len, pooled)) < num_images:
             seen = self.stages[0].vgg(self._images(next(batches)), (PERCEPTUAL_DEPTH,))
             pooled.append(pool(seen[0]).cpu())
         components = PrincipalComponents(self.model.config.map_width, self.model.config.code_dim)

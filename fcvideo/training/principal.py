@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fcvideo.models.encoder import MAP_SIDE, STEM_WIDTH, StemEncoder
 
+SMALLEST_VARIANCE = 1e-5  # of a component, relative to the first one's; less is rounding
 CODE_DEVIATION = 0.35  # of each number of a code that starts at a component: tanh is nearly straight there
 
 
@@ -37,14 +38,15 @@ class PrincipalComponents(nn.Module):
 
     @torch.no_grad()
     def fit(self, pooled: Tensor) -> None:
-        """Takes the directions from features (N, 512, 4, 4) of faces, see `pool`."""
+        """Takes the directions from features (N, 512, 4, 4) of faces, see `pool`; what they cannot give stays zero."""
         variances, vectors = _principal(pooled.permute(0, 2, 3, 1).flatten(0, 2), len(self.channels))
         self.channel_mean.copy_(pooled.mean(dim=(0, 2, 3)))
         self.channels.copy_(vectors / variances.mean().sqrt())
         maps = self._map(pooled)
         self.mean.copy_(maps.mean(dim=0))
         variances, vectors = _principal(maps, len(self.directions))
-        self.directions.copy_(vectors / variances.clamp_min(1e-6).sqrt()[:, None])
+        found = variances > SMALLEST_VARIANCE * variances[0]
+        self.directions[: len(found)][found] = vectors[found] / variances[found].sqrt()[:, None]
 
     def telling(self) -> nn.Linear:
         """A layer that tells these components from a code that starts at them."""
