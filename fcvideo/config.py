@@ -171,6 +171,13 @@ class EvaluateSettings(JobSettings):
     faces: Literal["auto", "ready", "detect"] = setting(
         "auto", "Take pictures as face crops, or find the face first; auto goes by the data set's form."
     )
+    crop_factor: float | None = setting(
+        None,
+        "Side of ready crops in heights of the detector's box, to cut them to the model's framing; "
+        "as they are by default.",
+        minimum=0.5,
+    )
+    mirror: bool = setting(True, "Pose: train on every picture's mirror image too, as 300W-LP does.")
     out: str | None = setting(None, "Folder for evaluation.json and the pictures; evaluation/TASK by default.")
     json: bool = setting(False, "No table: the JSON object on stdout alone.")
     report: bool = setting(False, "Also write report.html, one page with everything in it.")

@@ -82,12 +82,14 @@ class PairSet:
 class FaceCrops:
     """The faces of whole pictures, cropped as the networks see them; ready crops pass as they are.
 
-    Of several faces the one nearest the picture's centre is taken, among those at least half as high as the highest.
-    Without any, the picture's central square is.
+    Ready crops whose side is known to be `crop_factor` heights of the face's box, the face where the framing has it,
+    are cut to the framing. Of several faces the one nearest the picture's centre is taken, among those at least half
+    as high as the highest. Without any, the picture's central square is.
     """
 
     pictures: Pictures
     framing: Framing
+    crop_factor: float | None = None
     side_px: int = 128
     without_face: set[int] = field(default_factory=set)  # positions of the pictures seen so far in which none was found
 
@@ -102,7 +104,7 @@ class FaceCrops:
         """The face crop in RGB. Errors: InputError naming the picture."""
         picture = self.pictures.image(index)
         if self._detect is None:
-            return picture
+            return picture if self.crop_factor is None else reframe(picture, self.crop_factor, self.framing)
         pixels = np.array(picture)
         faces = self._detect([pixels])[0]
         if not len(faces):
@@ -110,6 +112,39 @@ class FaceCrops:
             return ImageOps.fit(picture, (self.side_px, self.side_px))
         box = faces.boxes[_central(faces, picture.width, picture.height)]
         return Image.fromarray(crop_face(pixels, crop_affine(box, self.side_px, self.framing), self.side_px))
+
+
+class WithMirrored:
+    """Pictures, and behind them all of them mirrored."""
+
+    def __init__(self, faces: FaceCrops) -> None:
+        self.faces = faces
+
+    @property
+    def without_face(self) -> set[int]:
+        return {index % len(self.faces) for index in self.faces.without_face}
+
+    @property
+    def pictures(self) -> Pictures:
+        return self.faces.pictures
+
+    def __len__(self) -> int:
+        return 2 * len(self.faces)
+
+    def image(self, index: int) -> Image.Image:
+        picture = self.faces.image(index % len(self.faces))
+        return picture if index < len(self.faces) else ImageOps.mirror(picture)
+
+
+def reframe(picture: Image.Image, side_factor: float, framing: Framing) -> Image.Image:
+    """A crop of `side_factor` box heights cut to `framing`'s; one that is tighter already stays as it is."""
+    ratio = framing.side_factor / side_factor
+    if ratio >= 1:
+        return picture
+    side = ratio * picture.width
+    left, top = (center * (picture.width - side) for center in framing.center)
+    size = (round(side), round(side))
+    return picture.resize(size, Image.Resampling.BILINEAR, (left, top, left + side, top + side))
 
 
 def _central(faces: Faces, width: int, height: int) -> int:

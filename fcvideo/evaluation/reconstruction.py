@@ -18,6 +18,7 @@ from fcvideo.errors import InputError
 from fcvideo.evaluation.features import CPU_BATCH_SIZE, resize
 from fcvideo.evaluation.features import Pictures as PictureSource
 from fcvideo.evaluation.frechet import Inception, Moments, frechet_distance
+from fcvideo.evaluation.pictures import reframe
 from fcvideo.faces.crop import Framing
 from fcvideo.models.facecycle import FaceCycle, denormalize, normalize
 from fcvideo.training.losses import ssim
@@ -29,17 +30,17 @@ MEASURED = ("own_neutral", "pair_neutral", "pair_picture")
 class ClipPictures:
     """The pictures of a store of clips one by one, in its order; `clips` and `people` (N,) say whose they are.
 
-    What `prepare` cut wider than `framing` is cut to it, as training does; ready crops are taken as they are.
+    What `prepare` cut wider than `framing` is cut to it, as training does; ready crops are taken as they are
+    unless `crop_factor` says how wide they are.
     """
 
-    def __init__(self, store: ClipStore, framing: Framing | None = None) -> None:
+    def __init__(self, store: ClipStore, framing: Framing | None = None, crop_factor: float | None = None) -> None:
         self.store = store
         self.clips = np.repeat(np.arange(len(store)), store.clip_lengths)
         self.people = np.repeat(store.persons, store.clip_lengths)
         self._first = np.cumsum(store.clip_lengths) - store.clip_lengths
-        stored = store.metadata.get("framing", {}).get("side_factor")
-        self._ratio = 1.0 if framing is None or stored is None else min(1.0, framing.side_factor / stored)
-        self._center = framing.center if framing is not None else (0.5, 0.5)
+        self._framing = framing
+        self._crop_factor = crop_factor or store.metadata.get("framing", {}).get("side_factor")
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -53,12 +54,9 @@ class ClipPictures:
         except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all three on damaged files
             message = f"{self.store.path}: picture {position} of clip {clip} cannot be read ({error})"
             raise InputError(message) from None
-        if self._ratio == 1.0:
+        if self._framing is None or self._crop_factor is None:
             return picture
-        side = self._ratio * picture.width
-        left, top = (center * (picture.width - side) for center in self._center)
-        size = (round(side), round(side))
-        return picture.resize(size, Image.Resampling.BILINEAR, (left, top, left + side, top + side))
+        return reframe(picture, self._crop_factor, self._framing)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fcvideo.evaluation.embedded_sets import CODES, EmbeddedFaces, read_embedded
 from fcvideo.evaluation.expression_sets import number_labels, read_expression_sets, sorted_classes
 from fcvideo.evaluation.features import MODEL_FEATURES, Feature, extract, make_features
 from fcvideo.evaluation.leakage import Pairs, Split
-from fcvideo.evaluation.pictures import FaceCrops, LabelledSet, PairSet, Pictures, PoseSet
+from fcvideo.evaluation.pictures import FaceCrops, LabelledSet, PairSet, Pictures, PoseSet, WithMirrored
 from fcvideo.evaluation.pose_sets import ANGLES, read_pose_sets
 from fcvideo.evaluation.verification_sets import draw_pairs, read_pair_set
 from fcvideo.faces.crop import Framing
@@ -27,6 +27,7 @@ from fcvideo.models.store import load_config, load_model
 from fcvideo.tables.columns import Kind
 
 SIDE_BY_SIDE = ("expression", "identity", "map", "hog", "lbp", "pixels")
+MIRRORED_SIGNS = np.array([-1, 1, -1])  # of yaw, pitch, roll
 DEFAULT_FEATURES = {
     "expression": SIDE_BY_SIDE,
     "pose": SIDE_BY_SIDE,
@@ -115,14 +116,14 @@ class Bench:
         elif any(isinstance(source, Path) for source in pictures.sources[:1]):  # files may be either
             taken, other = ("taken as face crops", "detect") if pictures.are_crops else ("searched for faces", "ready")
             self._say_once(f"pictures of this data set are {taken}; --faces {other} does otherwise")
-        return FaceCrops(pictures, self.framing)
+        return FaceCrops(pictures, self.framing, self.settings.crop_factor)
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
             self.reporter.say(text)
 
-    def extract(self, faces: FaceCrops, phase: str) -> dict[str, np.ndarray]:
+    def extract(self, faces: FaceCrops | WithMirrored, phase: str) -> dict[str, np.ndarray]:
         self.reporter.begin(phase, len(faces))
         found = extract(
             faces,
@@ -208,9 +209,17 @@ class Bench:
         train, test = (part.subset(self.draw(len(part.pictures))) for part in (train, test))
         train_faces, test_faces = self.crops(train.pictures), self.crops(test.pictures)
         self._count(len(train_faces), len(test_faces))
-        train_x, test_x = self.extract(train_faces, "training pictures"), self.extract(test_faces, "test pictures")
-        split = Split(train_x, _targets(train), test_x, _targets(test), _usable(train.groups))
-        return SplitData(split, test_faces, classes, _usable(test.groups))
+        train_y, groups = _targets(train), _usable(train.groups)
+        if isinstance(train, PoseSet) and self.settings.mirror:
+            train_x = self.extract(WithMirrored(train_faces), "training pictures")
+            train_y = np.concatenate([train_y, train_y * MIRRORED_SIGNS])
+            groups = None if groups is None else np.concatenate([groups, groups])
+        else:
+            train_x = self.extract(train_faces, "training pictures")
+        test_x = self.extract(test_faces, "test pictures")
+        return SplitData(
+            Split(train_x, train_y, test_x, _targets(test), groups), test_faces, classes, _usable(test.groups)
+        )
 
     def _embedded_split(
         self, columns: Mapping[str, Kind]

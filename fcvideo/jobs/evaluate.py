@@ -200,7 +200,7 @@ def _identity_kept(bench: Bench) -> Result:
 
 def _reconstruction(bench: Bench) -> Result:
     assert bench.settings.images is not None
-    faces = ClipPictures(ClipStore(bench.settings.images), bench.framing)
+    faces = ClipPictures(ClipStore(bench.settings.images), bench.framing, bench.settings.crop_factor)
     num_pairs = len(pair_up(faces.clips, bench.settings.limit))
     bench.reporter.begin("faces", 2 * num_pairs)
     found = measure_reconstruction(
@@ -291,9 +291,11 @@ def _draw_sheet(bench: Bench, faces: Pictures, pairs: np.ndarray) -> None:
 def _how(bench: Bench) -> Result:
     """How the numbers came about."""
     settings = bench.settings
-    names = ("train", "test", "images", "pairs", "embeddings", "labels", "limit")
+    names = ("train", "test", "images", "pairs", "embeddings", "labels", "crop_factor", "limit")
     given = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
     probed = {"solver": settings.solver, "seeds": settings.seeds} if settings.task in PROBED else {}
+    if settings.task == "pose" and settings.embeddings is None:
+        probed["mirror"] = settings.mirror
     return {"model": settings.model if settings.embeddings is None else None, **probed, **given, "version": __version__}
 
 

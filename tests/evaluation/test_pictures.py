@@ -9,7 +9,7 @@ import skimage.data
 from PIL import Image
 
 from fcvideo.errors import InputError
-from fcvideo.evaluation.pictures import FaceCrops, Pictures
+from fcvideo.evaluation.pictures import FaceCrops, Pictures, WithMirrored
 from fcvideo.faces.crop import Framing, crop_affine, crop_face
 from fcvideo.faces.detect import FaceDetector
 from tests.evaluation.datasets import jpeg
@@ -60,3 +60,24 @@ def test_without_a_face_the_centre_is_taken_and_counted() -> None:
     found = FaceCrops(Pictures(["a"], [picture], are_crops=False), Framing(), side_px=32)
     assert np.asarray(found.image(0)).min() > 150
     assert found.without_face == {0}
+
+
+def test_wide_crops_are_cut_to_the_framing_and_the_face_stays_in_its_place() -> None:
+    pixels = np.zeros((96, 96, 3), np.uint8)
+    pixels[36:41, 46:51] = 255  # at (0.50, 0.40), where the framing has the box's centre
+    wide = Pictures(["a"], [pixels])
+    cut = np.asarray(FaceCrops(wide, Framing(1.16, (0.50, 0.40)), crop_factor=1.45).image(0).convert("L"))
+    assert cut.shape == (77, 77)
+    rows, columns = (np.average(np.arange(77), weights=cut.sum(axis).astype(float)) / 77 for axis in (1, 0))
+    assert abs(rows - 0.40) < 0.01
+    assert abs(columns - 0.50) < 0.01
+    assert FaceCrops(wide, Framing(1.16, (0.50, 0.40))).image(0).size == (96, 96)
+    assert FaceCrops(wide, Framing(1.5, (0.50, 0.40)), crop_factor=1.45).image(0).size == (96, 96)
+
+
+def test_mirrored_pictures_stand_behind_the_others() -> None:
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[:, 0] = 255
+    both = WithMirrored(FaceCrops(Pictures(["a"], [pixels]), Framing(1.25, (0.5, 0.4))))
+    assert len(both) == 2
+    assert np.array_equal(np.asarray(both.image(1)), np.asarray(both.image(0))[:, ::-1])

@@ -67,13 +67,34 @@ def test_expression(model: Path, bright_or_dark: Path, tmp_path: Path) -> None:
 
 
 def test_pose(model: Path, poses: Path, tmp_path: Path) -> None:
-    found = run(model, tmp_path, task="pose", train=poses, test=poses, features="pixels,lbp")
+    found = run(model, tmp_path, task="pose", train=poses, test=poses, features="pixels,lbp", mirror=False)
     assert found["num_train"] == found["num_test"] == 59
     assert found["num_skipped"] == 2
     pixels = found["features"]["pixels"]
     assert pixels["yaw_mae_deg"] < 1 < found["nothing"]["yaw_mae_deg"]
     assert {"pitch_mae_deg", "roll_mae_deg"} <= set(pixels)
     assert (tmp_path / "pose-pixels.png").is_file()
+
+
+def test_mirror_images_teach_the_other_side(model: Path, tmp_path: Path) -> None:
+    """The yaw is the place of a bright bar, which all training pictures have on the left."""
+
+    def table(name: str, columns: range) -> Path:
+        pictures = []
+        for column in columns:
+            pixels = np.zeros((48, 48), np.uint8)
+            pixels[:, column : column + 4] = 255
+            Image.fromarray(pixels).save(tmp_path / "face.png")
+            pictures.append((tmp_path / "face.png").read_bytes())
+        angles = {"yaw_deg": [float(c - 22) for c in columns], "pitch_deg": [0.0] * len(columns)}
+        return write_parquet(tmp_path / name, {"jpeg": pictures} | angles | {"roll_deg": [0.0] * len(columns)})
+
+    sides = {"train": table("left.parquet", range(0, 21)), "test": table("right.parquet", range(24, 45))}
+    error = {
+        mirror: run(model, tmp_path / "out", task="pose", features="pixels", mirror=mirror, **sides)["features"]
+        for mirror in (True, False)
+    }
+    assert error[True]["pixels"]["yaw_mae_deg"] < 3 < error[False]["pixels"]["yaw_mae_deg"]
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "sgd"])
