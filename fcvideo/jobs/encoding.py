@@ -104,11 +104,12 @@ class FaceEncoder:
                     rows = slice(start, start + size)
                     images = normalize(torch.from_numpy(crops[rows]).to(self.device).permute(0, 3, 1, 2))
                     with self._autocast(self.dtype):
-                        codes = self.model.embed(images, cycle_error=False)
+                        seen = self.model.look(images) if cycle_error is not None else None
+                        codes = self.model.embed(images, cycle_error=False, seen=seen)
                     expression[rows], identity[rows] = codes.expression.float().cpu(), codes.identity.float().cpu()
                     if cycle_error is not None:
                         with self._autocast(self.error_dtype):
-                            cycle_error[rows] = self.model.cycle_error(images, codes.expression).float().cpu()
+                            cycle_error[rows] = self.model.cycle_error(images, codes.expression, seen).float().cpu()
         except torch.cuda.OutOfMemoryError:
             raise ResourceError(
                 f"{self.device}: its memory is too small for {size} faces at once; go on with --batch-size {size // 2}"

@@ -174,16 +174,17 @@ class FaceCycle(nn.Module):
         decoder = self.identity_decoder
         return decoder(self.features(mean)[1], identity, decoder.re_identity)
 
-    def embed(self, images: Tensor, cycle_error: bool = True) -> Embedding:
-        """Both codes of each face, and how far they can be trusted."""
-        read = self.encoder_input(images)
+    def embed(self, images: Tensor, cycle_error: bool = True, seen: Seen | None = None) -> Embedding:
+        """Both codes of each face, and how far they can be trusted. `seen` is `look(images)` where that is known."""
+        read = self.encoder_input(images, seen)
         expression, identity = self.expression_encoder(read), self.identity_encoder(read)
-        return Embedding(expression, identity, self.cycle_error(images, expression) if cycle_error else None)
+        return Embedding(expression, identity, self.cycle_error(images, expression, seen) if cycle_error else None)
 
-    def cycle_error(self, images: Tensor, expression: Tensor) -> Tensor:
+    def cycle_error(self, images: Tensor, expression: Tensor, seen: Seen | None = None) -> Tensor:
         """How badly each face is rebuilt from its own neutral face and expression (B,): mean absolute difference."""
         forward, backward = self.flows(expression)
-        rebuilt = self.re_express(self.neutral_face(images, forward), backward)
+        features = self.features(images) if seen is None else self.arrange(seen)
+        rebuilt = self.re_express(self.expression_decoder(features, forward), backward)
         return (rebuilt - images).abs().mean(dim=(1, 2, 3))
 
 

@@ -87,6 +87,15 @@ def test_inference_is_deterministic_and_free_of_the_batch(published: FaceCycle) 
     assert all(torch.allclose(a[1:2], b, atol=1e-5) for a, b in zip(whole, single, strict=True))
 
 
+@pytest.mark.parametrize("reads", ["pixels", "conv4_1"])
+def test_one_look_serves_codes_and_cycle_error(small: FaceCycle, published: FaceCycle, reads: str) -> None:
+    model, images = {"pixels": published, "conv4_1": small}[reads], torch.randn(2, 3, 64, 64)
+    assert model.config.encoders_read == reads
+    with torch.no_grad():
+        apart, shared = model.embed(images), model.embed(images, seen=model.look(images))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(apart, shared, strict=True))
+
+
 def test_training_draws_the_inpainting_noise_anew(published: FaceCycle) -> None:
     images, flow = torch.randn(1, 3, 64, 64), torch.zeros(1, 2, 16, 16)
     published.train()
