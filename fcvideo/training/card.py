@@ -23,6 +23,9 @@ def write_card(
     start = f"the model {Path(settings.init).name}" if settings.init else "random weights"
     device = next(model.parameters()).device
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
+    num_clips = getattr(store, "num_clips", len(store))
+    num_frames = int(store.clip_lengths[:num_clips].sum())
+    stills = ", ".join(Path(part.strip()).name for part in (settings.stills or "").split(","))
     losses = "\n".join(f"| {name} | {value} |" for name, value in summary["losses"].items())
     path.write_text(f"""# {name}
 
@@ -31,12 +34,13 @@ trained by fcvideo {__version__}.
 
 | | |
 |---|---|
-| data | {Path(settings.data).name}: {len(store)} clips, {int(store.clip_lengths.sum())} frames |
+| data | {Path(settings.data).name}: {num_clips} clips, {num_frames} frames |
+| stills | {f"{stills}: {len(store) - num_clips}, {recipe.stills_share:.0%} of each batch" if stills else "none"} |
 | recipe | {settings.recipe}{f", losses {settings.losses}" if settings.losses else ""} |
 | framing | square of {model.config.framing_side_factor} box heights |
 | begun from | {start} |
-| stage 1 | {summary["steps_stage1"]} steps of {recipe.batch_size} images, learning rate {recipe.stage1.lr} |
-| stage 2 | {summary["steps_stage2"]} steps of {recipe.batch_size} images, learning rate {recipe.stage2.lr} |
+| stage 1 | {summary["steps_stage1"]} steps of {_sizes(recipe, 0)}, learning rate {recipe.stage1.lr} |
+| stage 2 | {summary["steps_stage2"]} steps of {_sizes(recipe, 1)}, learning rate {recipe.stage2.lr} |
 | augmentation | {_nonzero(recipe.augmentation)} |
 | seed | {settings.seed} |
 | hardware | {hardware}, torch {torch.__version__} |
@@ -48,6 +52,12 @@ Last losses:
 |---|---|
 {losses}
 """)
+
+
+def _sizes(recipe: Recipe, stage: int) -> str:
+    num_coded = 2 * recipe.num_pairs(stage)
+    others = f" (codes of {num_coded})" if num_coded > recipe.batch_size else ""
+    return f"{recipe.batch_size} images{others}"
 
 
 def _nonzero(augmentation: Any) -> str:
