@@ -59,6 +59,11 @@ class WithStills:
         return (self.clips, clip) if clip < self.num_clips else (self.stills, clip - self.num_clips)
 
 
+def count_clips(store: Store) -> int:
+    """Clips of a store, without stills behind them."""
+    return int(getattr(store, "num_clips", len(store)))
+
+
 class Pair(NamedTuple):
     images: Tensor  # uint8 (2, 3, S, S), as stored
     affine: Tensor  # float32 (2, 2, 3), see `augment.apply`
@@ -89,7 +94,7 @@ class ClipPairs(Dataset[Pair]):
     def __init__(self, store: Store, rule: PairRule, seed: int, cache_bytes: int = 1 << 30) -> None:
         self.store, self.rule, self.seed = store, rule, seed
         self._framing = framing_affine(rule.side_factor, rule.stored_side_factor, rule.center)
-        self._num_clips = getattr(store, "num_clips", len(store))
+        self._num_clips = count_clips(store)
         self._cache: dict[tuple[int, int], np.ndarray] = {}
         self._room = cache_bytes // (3 * rule.stored_side_px**2)
         self._by_person = np.argsort(store.persons, kind="stable")
@@ -176,7 +181,7 @@ class PairSampler(Sampler[list[tuple[int, int]]]):
         self.seed, self.first_step = seed, first_step
         share = num_pairs // world_size
         self.share = slice(rank * share, (rank + 1) * share)
-        num_clips = getattr(store, "num_clips", len(store))
+        num_clips = count_clips(store)
         groups = np.array([store.row_group(clip) for clip in range(len(store))])
         self._clips = _Shuffled(np.arange(num_clips), groups[:num_clips], num_pairs - num_stills, seed)
         self._stills = None

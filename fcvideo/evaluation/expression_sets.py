@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fcvideo.errors import InputError, SettingsError
+from fcvideo.errors import InputError
 from fcvideo.evaluation.listing import (
     SPLIT_NAMES,
     Split,
     groups_of,
-    has_both_splits,
     is_picture,
     pictures_under,
+    read_both,
     read_picture_table,
     rows_of_split,
     subfolders,
@@ -45,10 +45,7 @@ def read_expression_sets(train: Path, test: Path | None) -> tuple[LabelledSet, L
 
     Errors: InputError, SettingsError where `test` is needed.
     """
-    train_rows = read_labelled_rows(train)
-    if test is None and not has_both_splits(train_rows.splits):
-        raise SettingsError(f"--test: not given, and {train} has no training and test split of its own")
-    test_rows = train_rows if test is None else read_labelled_rows(test)
+    train_rows, test_rows = read_both(read_labelled_rows, train, test)
     chosen = _choose(train_rows, "train", train), _choose(test_rows, "test", test or train)
     known, judged = (set(rows.labels) for rows in chosen)
     if not known & judged:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from fcvideo.errors import InputError
+from fcvideo.errors import InputError, SettingsError
 from fcvideo.evaluation.pictures import Pictures, Source
 from fcvideo.tables.columns import Kind, column_names, read_columns
 
+
+class HasSplits(Protocol):
+    @property
+    def splits(self) -> Sequence[str] | None: ...
+
+
+Rows = TypeVar("Rows", bound=HasSplits)
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, Split] = ("train", "test")
 
@@ -80,6 +87,19 @@ def rows_of_split(splits: Sequence[str] | None, num_rows: int, wanted: Split, pa
         if (rows := np.flatnonzero(known == name)).size:
             return rows
     raise InputError(f"{path}: found splits {', '.join(sorted(set(splits)))}; expected {wanted} among them")
+
+
+def read_both(read: Callable[[Path], Rows], train: Path, test: Path | None) -> tuple[Rows, Rows]:
+    """What `train` and `test` hold, or twice what `train` does where it has both splits itself.
+
+    Errors: SettingsError where `test` is needed, and those of `read`.
+    """
+    rows = read(train)
+    if test is not None:
+        return rows, read(test)
+    if not has_both_splits(rows.splits):
+        raise SettingsError(f"--test: not given, and {train} has no training and test split of its own")
+    return rows, rows
 
 
 def has_both_splits(splits: Sequence[str] | None) -> bool:

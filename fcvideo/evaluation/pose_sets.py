@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
-from fcvideo.errors import InputError, SettingsError
-from fcvideo.evaluation.listing import Split, groups_of, has_both_splits, is_picture, read_picture_table, rows_of_split
+from fcvideo.errors import InputError
+from fcvideo.evaluation.listing import Split, groups_of, is_picture, read_both, read_picture_table, rows_of_split
 from fcvideo.evaluation.pictures import Pictures, PoseSet
 from fcvideo.tables.columns import column_names, is_table
 
@@ -37,10 +37,7 @@ def read_pose_sets(train: Path, test: Path | None) -> tuple[PoseSet, PoseSet]:
 
     Errors: InputError, SettingsError where `test` is needed.
     """
-    train_rows = read_pose_rows(train)
-    if test is None and not has_both_splits(train_rows.splits):
-        raise SettingsError(f"--test: not given, and {train} has no training and test split of its own")
-    test_rows = train_rows if test is None else read_pose_rows(test)
+    train_rows, test_rows = read_both(read_pose_rows, train, test)
     return _choose(train_rows, "train", train), _choose(test_rows, "test", test or train)
 
 

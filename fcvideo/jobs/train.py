@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fcvideo.clips.pairs import Store, WithStills
+from fcvideo.clips.pairs import Store, WithStills, count_clips
 from fcvideo.clips.shards import UNFINISHED
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import DEFAULT_MODEL, PrepareSettings, TrainSettings
@@ -58,7 +58,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         with _ranks(settings, num_gpus) as ranks:
             summary = {"out": given.out, "workers": ranks.num_workers, "device": ranks.device}
             summary |= {
-                "clips": len(store) - num_stills(store),
+                "clips": count_clips(store),
                 "stills": num_stills(store),
                 "frames": int(store.clip_lengths.sum()),
                 "persons": len(np.unique(store.persons)),

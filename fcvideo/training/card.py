@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fcvideo import __version__
-from fcvideo.clips.pairs import Store
+from fcvideo.clips.pairs import Store, count_clips
 from fcvideo.config import DEFAULT_MODEL, TrainSettings
 from fcvideo.models.facecycle import FaceCycle
 from fcvideo.training.recipes import Recipe
@@ -23,7 +23,7 @@ def write_card(
     start = f"the model {Path(settings.init).name}" if settings.init else "random weights"
     device = next(model.parameters()).device
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
-    num_clips = getattr(store, "num_clips", len(store))
+    num_clips = count_clips(store)
     num_frames = int(store.clip_lengths[:num_clips].sum())
     stills = ", ".join(Path(part.strip()).name for part in (settings.stills or "").split(","))
     losses = "\n".join(f"| {name} | {value} |" for name, value in summary["losses"].items())

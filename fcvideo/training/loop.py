@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fcvideo.clips import augment
-from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store, steps_per_epoch
+from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store, count_clips, steps_per_epoch
 from fcvideo.config import DEFAULT_MODEL, TrainSettings
 from fcvideo.errors import SettingsError, TrainingError
 from fcvideo.models.encoder import StemEncoder
@@ -81,7 +81,7 @@ def with_numbers(recipe: SomeRecipe, settings: TrainSettings) -> SomeRecipe:
 
 
 def num_stills(store: Store) -> int:
-    return len(store) - getattr(store, "num_clips", len(store))
+    return len(store) - count_clips(store)
 
 
 def count_steps(recipe: Recipe, store: Store) -> tuple[int, int]:
@@ -90,7 +90,7 @@ def count_steps(recipe: Recipe, store: Store) -> tuple[int, int]:
     for number, schedule in enumerate((recipe.stage1, recipe.stage2)):
         stills = recipe.num_stills(number) if num_stills(store) else 0
         drawn = max(1, (recipe.num_pairs(number) - stills) // schedule.code_batches)
-        found.append(schedule.num_steps(steps_per_epoch(len(store) - num_stills(store), drawn)))
+        found.append(schedule.num_steps(steps_per_epoch(count_clips(store), drawn)))
     return found[0], found[1]
 
 
