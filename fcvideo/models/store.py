@@ -70,14 +70,23 @@ def load_model(name: str) -> FaceCycle:
     return model.eval()
 
 
-def save_model(model: FaceCycle, folder: Path, *, half: bool = True) -> None:
-    """Writes config.json and model.safetensors, each whole or not at all; half precision by default."""
+def save_model(
+    model: FaceCycle, folder: Path, *, half: bool = True, kind: str = "facecycle", parts: tuple[str, ...] = ("",)
+) -> None:
+    """Writes config.json and model.safetensors, each whole or not at all; half precision by default.
+
+    `kind` is the sizes' key in config.json; of the weights, those whose names begin with one of `parts` are kept.
+    """
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
     dtype = torch.float16 if half else torch.float32
-    state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    config = {"facecycle": dataclasses.asdict(model.config)}
+    state = {
+        key: value.detach().to("cpu", dtype).contiguous()
+        for key, value in model.state_dict().items()
+        if key.startswith(parts)
+    }
+    config = {kind: dataclasses.asdict(model.config)}
     _write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
     _write(folder / WEIGHTS, save(state))
 

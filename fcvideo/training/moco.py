@@ -22,8 +22,7 @@ from fcvideo.clips.pairs import ClipPairs, Store
 from fcvideo.config import TrainSettings
 from fcvideo.errors import SettingsError
 from fcvideo.models.facecycle import FaceCycle
-from fcvideo.models.store import CONFIG, WEIGHTS
-from fcvideo.tables.atomic import write_json, written_atomically
+from fcvideo.models.store import save_model
 from fcvideo.training.loop import Rank, Report, Run, with_numbers
 from fcvideo.training.recipes import ExpressionWeights, IdentityWeights, Recipe, Schedule
 from fcvideo.training.replicas import gather_over_replicas
@@ -195,23 +194,8 @@ class MocoRun(Run):
         return nn.parallel.DistributedDataParallel(stage, device_ids=devices, broadcast_buffers=False)
 
     def _write_model(self, folder: Path, summary: dict[str, Any]) -> None:
-        save_moco(self.model, folder)
+        save_model(self.model, folder, kind=NAME, parts=SAVED)
         write_card(folder / "README.md", self.settings, self.recipe, self.store, summary)
-
-
-def save_moco(model: FaceCycle, folder: Path) -> None:
-    """Writes config.json {"moco": sizes} and, in half precision, the weights of the encoder and its stem."""
-    from safetensors.torch import save
-
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: value.detach().to("cpu", torch.float16).contiguous()
-        for name, value in model.state_dict().items()
-        if name.startswith(SAVED)
-    }
-    with written_atomically(folder / WEIGHTS) as unfinished:
-        unfinished.write_bytes(save(state))
-    write_json(folder / CONFIG, {"moco": dataclasses.asdict(model.config)})
 
 
 def write_card(path: Path, settings: TrainSettings, recipe: MocoRecipe, store: Store, summary: dict[str, Any]) -> None:

@@ -10,8 +10,8 @@ from PIL import Image
 from fcvideo.errors import InputError, ModelError, SettingsError
 from fcvideo.evaluation.features import FEATURES, EncoderPass, extract, grey, load_moco, make_features, resize
 from fcvideo.models.facecycle import FaceCycle, normalize
-from fcvideo.models.store import load_model
-from fcvideo.training.moco import save_moco
+from fcvideo.models.store import load_model, save_model
+from fcvideo.training.moco import NAME, SAVED
 
 
 class Faces:
@@ -42,7 +42,7 @@ def model(tiny_model: Path) -> FaceCycle:
 @pytest.fixture(scope="module")
 def moco_folder(tmp_path_factory: pytest.TempPathFactory, model: FaceCycle) -> Path:
     folder = tmp_path_factory.mktemp("moco")
-    save_moco(model, folder)
+    save_model(model, folder, kind=NAME, parts=SAVED)
     return folder
 
 
