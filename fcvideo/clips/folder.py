@@ -18,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fcvideo.atomic import clear_leftovers, written_atomically
 from fcvideo.clips.shards import UNFINISHED, VIDEOS_SUFFIX, Clip, read_clips, read_metadata, write_clips, write_shard
 from fcvideo.errors import OutputError
-from fcvideo.tables.atomic import clear_leftovers, written_atomically
 from fcvideo.tables.parts import Parts, refuse_other_identity, video_key
 from fcvideo.tables.schema import metadata_of, videos_schema, with_metadata
 

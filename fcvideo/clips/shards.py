@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fcvideo.tables.atomic import written_atomically
+from fcvideo.atomic import written_atomically
 from fcvideo.tables.schema import metadata_of, with_metadata
 
 _FIELDS: list[pa.Field] = [

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from fcvideo.atomic import written_atomically
 from fcvideo.evaluation.features import Pictures as PictureSource
 from fcvideo.evaluation.features import resize
 from fcvideo.evaluation.verification import PairResult
 from fcvideo.models.facecycle import FaceCycle
-from fcvideo.tables.atomic import written_atomically
 from fcvideo.training.sheets import COLUMNS, GAP_PX, draw_sheet
 
 DPI = 150

@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image
 
 from fcvideo import __version__
+from fcvideo.atomic import written_atomically
 from fcvideo.evaluation.leakage import SHOULD_HOLD
-from fcvideo.tables.atomic import written_atomically
 
 NAME = "report.html"
 MANY_COLUMNS = 7  # a table with more is turned on its side

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fcvideo import __version__
+from fcvideo.atomic import write_json
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import EvaluateSettings
 from fcvideo.errors import OutputError, SettingsError
@@ -33,7 +34,6 @@ from fcvideo.evaluation.verification import verify
 from fcvideo.jobs.bench import Bench
 from fcvideo.jobs.progress import Reporter
 from fcvideo.jobs.result_table import print_tables
-from fcvideo.tables.atomic import write_json
 from fcvideo.tables.columns import column_names
 
 Result = dict[str, Any]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
 
+from fcvideo.atomic import written_atomically
 from fcvideo.errors import ModelError
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
 
@@ -87,8 +87,10 @@ def save_model(
         if key.startswith(parts)
     }
     config = {kind: dataclasses.asdict(model.config)}
-    _write(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
-    _write(folder / WEIGHTS, save(state))
+    with written_atomically(folder / CONFIG) as unfinished:
+        unfinished.write_text(json.dumps(config, indent=2) + "\n")
+    with written_atomically(folder / WEIGHTS) as unfinished:
+        unfinished.write_bytes(save(state))
 
 
 def model_hash(name: str) -> str:
@@ -99,12 +101,3 @@ def model_hash(name: str) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

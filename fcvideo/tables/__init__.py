@@ -1,1 +1,1 @@
-"""The embedding tables: schema, atomic parts, compaction."""
+"""The embedding tables: schema, parts, compaction."""

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fcvideo.atomic import written_atomically
 from fcvideo.faces.track import assign_tracks
-from fcvideo.tables.atomic import written_atomically
 from fcvideo.tables.schema import DICTIONARY_COLUMNS, with_metadata
 
 ROWS_PER_GROUP = 25_000

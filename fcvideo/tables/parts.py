@@ -21,8 +21,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fcvideo.atomic import clear_leftovers, remove_folder, write_json, written_atomically
 from fcvideo.errors import OutputError
-from fcvideo.tables.atomic import clear_leftovers, remove_folder, write_json, written_atomically
 from fcvideo.tables.schema import DICTIONARY_COLUMNS, metadata_of, with_metadata
 
 PART_NAME = re.compile(r"(\d{5,})-(\d{3,})(-end)?\.parquet")

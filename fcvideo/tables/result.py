@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fcvideo.atomic import clear_leftovers
 from fcvideo.errors import OutputError
-from fcvideo.tables.atomic import clear_leftovers
 from fcvideo.tables.compact import track_faces, tracked_rows, write_table
 from fcvideo.tables.parts import refuse_other_identity, video_key
 from fcvideo.tables.schema import embeddings_schema, metadata_of, videos_schema, videos_table

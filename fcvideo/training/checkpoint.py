@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from fcvideo.atomic import written_atomically
 from fcvideo.errors import OutputError, TrainingError
-from fcvideo.tables.atomic import written_atomically
 
 KEPT = 2
 
