@@ -17,6 +17,9 @@ from fcvideo.errors import SettingsError
 Progress = Literal["auto", "plain", "jsonl", "none"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Recipe = Literal["default", "paper", "released"]
+Neutral = Literal["de-expression", "re-identity"]
+Compose = Literal["crop", "panel", "paste"]
+Codec = Literal["h264", "hevc", "av1"]
 EvaluationTask = Literal["expression", "pose", "verification", "identity-kept", "reconstruction", "leakage"]
 
 VIDEO_STATUSES = (
@@ -34,9 +37,11 @@ ROW_STATUSES = ("ok", "no_face", "decode_error")
 DEFAULT_MODEL = "facecycle-64-small"
 
 
-def setting(default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None) -> Any:
-    """A dataclass field that is also a flag; both bounds are inclusive."""
-    return field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum})
+def setting(
+    default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None, is_flag: bool = True
+) -> Any:
+    """A dataclass field that is also a flag, or what the command's bare arguments give; both bounds are inclusive."""
+    return field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum, "is_flag": is_flag})
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ class SamplingSettings(RunSettings):
 
 @dataclass(frozen=True)
 class EmbedSettings(SamplingSettings):
-    inputs: tuple[str, ...] = setting((), "Videos, folders, globs, URLs, or a list file (.txt, one input a line).")
+    inputs: tuple[str, ...] = setting(
+        (), "Videos, folders, globs, URLs, or a list file (.txt, one input a line).", is_flag=False
+    )
     out: str = setting("embeddings.parquet", "The table to write; a name ending in / leaves a folder of parts.")
     model: str = setting(DEFAULT_MODEL, "A shipped model's name, a model folder, or a hub name.")
     gpus: int | None = setting(None, "GPUs to use; all there are by default, 0 for the CPU.", minimum=0)
@@ -91,7 +98,9 @@ class EmbedSettings(SamplingSettings):
 @dataclass(frozen=True)
 class PrepareSettings(SamplingSettings):
     inputs: tuple[str, ...] = setting(
-        (), "Videos, folders, globs, URLs, a list file (.txt, one input a line), or tables of ready crops (.parquet)."
+        (),
+        "Videos, folders, globs, URLs, a list file (.txt, one input a line), or tables of ready crops (.parquet).",
+        is_flag=False,
     )
     out: str = setting("faces/", "Folder for the Parquet shards of face clips.")
     fps: float | None = setting(6.0, "Frames per second to sample, by time stamp (the paper's 6).", minimum=1e-3)
@@ -184,6 +193,73 @@ class EvaluateSettings(JobSettings):
     gpus: int | None = setting(None, "1 or 0, the CPU; a GPU by default where there is one.", minimum=0, maximum=1)
     batch_size: int = setting(64, "Pictures per batch.", minimum=1)
     limit: int | None = setting(None, "Take N pictures of each split (or N pairs), drawn by a fixed seed.", minimum=1)
+
+
+@dataclass(frozen=True)
+class RenderSettings(RunSettings):
+    """What every job takes that makes pictures."""
+
+    model: str = setting(DEFAULT_MODEL, "A shipped model's name, a model folder, or a hub name.")
+    gpus: int | None = setting(None, "GPUs to use; all there are by default, 0 for the CPU.", minimum=0)
+    compose: Compose | None = setting(
+        None, "The square face, a labelled panel of all steps, or the face pasted back into its picture."
+    )
+    size: int = setting(256, "Side of the square face, in pixels.", minimum=64, maximum=512)
+    face: int | None = setting(None, "Number of the track to render (embed writes them); the main face by default.")
+    at: str | None = setting(None, "Render the face at this point, 'x,y' in pixels of the upright picture.")
+    smooth_codes: float = setting(0.0, "Smooth expression over this many seconds; 0 leaves it.", minimum=0)
+    audio: Literal["copy", "none"] = setting("copy", "Copy the sound, or leave it out.")
+    codec: Codec = setting("h264", "Video codec of the result.")
+    crf: int = setting(18, "Quality of the video: lower is better and larger.", minimum=0, maximum=63)
+    lossless: bool = setting(False, "Encode without any loss (large, and not for browsers).")
+    start: float | None = setting(None, "Begin at this presentation time, in seconds.")
+    duration: float | None = setting(None, "Render this many seconds from the start.", minimum=0)
+    min_face: int = setting(40, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
+    score: float = setting(0.7, "Detection score below which a face is dropped, 0 to 1.", minimum=0, maximum=1)
+    precision: Precision = setting("auto", "Number format of the networks; auto is float32 on CPU, float16 on GPU.")
+    workers: int | None = setting(
+        None, "Processes that read and render; by default what CPU cores or GPUs allow.", minimum=1
+    )
+    engine: Literal["auto", "local", "ray"] = setting(
+        "auto", "This machine's processes, or Ray's actor pools; auto chooses by the plan's size."
+    )
+
+
+@dataclass(frozen=True)
+class ReenactSettings(RenderSettings):
+    source: tuple[str, ...] = setting(
+        (), "Whose motion: a video, an image, a folder, a list file, or a table that embed wrote; may be repeated."
+    )
+    target: tuple[str, ...] = setting((), "Whose face: an image, a video, or a folder of them; may be repeated.")
+    pairs: str | None = setting(
+        None, "A table (.csv) of source, target, naming files of --source and --target; every pair by default."
+    )
+    out: str | None = setting(None, "File, or folder where there are several; by default named after both.")
+    target_time: float | None = setting(
+        None, "The target video's frame at this time, in seconds; its best frontal one by default."
+    )
+    neutral: Neutral = setting("de-expression", "The paper's two ways to the target's neutral face.")
+    motion: Literal["absolute", "relative"] = setting(
+        "absolute", "The source's motion as it is, or its change against the source's own most neutral frame."
+    )
+
+
+@dataclass(frozen=True)
+class FrontalizeSettings(RenderSettings):
+    inputs: tuple[str, ...] = setting(
+        (), "Videos and images, folders, globs, or a list file (.txt, one input a line).", is_flag=False
+    )
+    out: str = setting("frontal/", "Folder for the results; a file name where there is one input.")
+    neutral: Neutral = setting("de-expression", "The paper's two ways to the neutral face.")
+
+
+@dataclass(frozen=True)
+class DeidentifySettings(RenderSettings):
+    inputs: tuple[str, ...] = setting(
+        (), "Videos and images, folders, globs, or a list file (.txt, one input a line).", is_flag=False
+    )
+    out: str = setting("deidentified/", "Folder for the results; a file name where there is one input.")
+    identity: str | None = setting(None, "An image or video of the face to show; the model's mean face by default.")
 
 
 Settings = TypeVar("Settings", bound=JobSettings)

@@ -27,13 +27,48 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
 
     Computed in float32 whatever the autocast: 8 bits of mantissa are too few for a position.
     """
-    height, width = x.shape[-2:]
-    with torch.autocast(x.device.type, enabled=False):
-        shift = resize_flow(flow.float(), height, width).permute(0, 2, 3, 1)
-        grid = identity_grid(height, width, x.device) + shift
-        return F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return _sample(x, resize_flow(flow.float(), *x.shape[-2:]), "bilinear", "zeros")
+
+
+def warp_picture(x: Tensor, flow: Tensor) -> Tensor:
+    """As `warp`, for pictures that people look at: bicubic, and the border goes on outside."""
+    return _sample(x, resize_flow(flow.float(), *x.shape[-2:]), "bicubic", "border")
 
 
 def backward_flow(forward_flow: Tensor) -> Tensor:
     """-W(f, f): the flow that undoes a smooth forward flow to first order (equation 3)."""
     return -warp(forward_flow, forward_flow)
+
+
+def compose_flows(outer: Tensor, inner: Tensor) -> Tensor:
+    """The one flow (B, 2, H, W) that does what warping by `inner`, then by `outer` does; the size is `outer`'s."""
+    return outer + _sample(inner, outer, "bilinear", "border")
+
+
+def invert_flow(flow: Tensor, iterations: int = 8) -> tuple[Tensor, Tensor]:
+    """The flow b that undoes a flow f, b(x) = -f(x + b(x)), and how far off it still is (B, 1, H, W), in grid units.
+
+    By iteration, which finds it wherever f does not fold the picture; `backward_flow` is its first two steps or so.
+    """
+    inverse = -flow
+    for _ in range(iterations):
+        inverse = -_sample(flow, inverse, "bilinear", "border")
+    error = inverse + _sample(flow, inverse, "bilinear", "border")
+    return inverse, error.norm(dim=1, keepdim=True)
+
+
+def area_change(flow: Tensor) -> Tensor:
+    """How much larger (1: as large) the place is that each pixel (B, 1, H, W) is sampled from; folds are negative."""
+    height, width = flow.shape[-2:]
+    across, down = 2 / (width - 1), 2 / (height - 1)  # of a pixel, in grid units
+    dx = torch.gradient(flow, dim=3)[0] / across
+    dy = torch.gradient(flow, dim=2)[0] / down
+    return ((1 + dx[:, 0]) * (1 + dy[:, 1]) - dx[:, 1] * dy[:, 0])[:, None]
+
+
+def _sample(x: Tensor, flow: Tensor, mode: str, padding: str) -> Tensor:
+    """x at the identity grid of the flow's size plus the flow."""
+    height, width = flow.shape[-2:]
+    with torch.autocast(x.device.type, enabled=False):
+        grid = identity_grid(height, width, x.device) + flow.float().permute(0, 2, 3, 1)
+        return F.grid_sample(x.float(), grid, mode=mode, padding_mode=padding, align_corners=True)

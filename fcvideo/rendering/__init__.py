@@ -1,0 +1,1 @@
+"""Turns faces and motions into pictures: portraits, their motion at full size, panels. Knows no files and no Ray."""

@@ -1,0 +1,205 @@
+"""A face as the networks and as people see it: its small and its full-size crop, its motion, its neutral face.
+
+The full-size picture of a portrait in motion is the portrait itself, warped by the composed flow, plus what the
+networks change beyond the warp. Where the warp cannot be trusted, the networks' picture stands alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcvideo.config import Neutral
+from fcvideo.models.facecycle import FaceCycle, denormalize, normalize
+from fcvideo.models.warp import area_change, compose_flows, invert_flow, resize_flow, warp_picture
+
+# On self-reenactment of seven clips a blur of 0, 1 and 2 pixels gave SSIM 0.760, 0.764 and 0.766: what the networks
+# add beyond the warp is coarse, and the stripes of their up-convolutions must not show.
+CHANGE_BLUR_PX = 1.5  # of the networks' own pixels
+# A place that the warp stretches to 4 times its size, or folds, shows no detail; nor does one whose flow there and
+# back ends elsewhere.
+LEAST_AREA, SURE_AREA = 0.05, 0.25
+LOOSE_ERROR, SURE_ERROR = 0.08, 0.02  # grid units; 0.03 is a pixel of 64
+FRAME_WIDTH = 0.25  # of half the square: over this border the motion of a pasted face fades to none
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Where the points of B faces are in their neutral faces, and back, at the networks' size, in grid units."""
+
+    forward: Tensor  # (B, 2, S, S): the neutral face is the face sampled at x + forward(x)
+    backward: Tensor  # (B, 2, S, S): the face is the neutral face sampled at x + backward(x)
+    error: Tensor  # (B, 1, S, S): how far from x both in a row end
+
+    def __len__(self) -> int:
+        return len(self.forward)
+
+    def __getitem__(self, rows: slice | Tensor) -> Motion:
+        return Motion(self.forward[rows], self.backward[rows], self.error[rows])
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """B faces with all that is needed to move them. Pictures are (B, 3, height, width), S the networks' side."""
+
+    picture: Tensor  # at full size, in [0, 1]
+    neutral: Tensor  # at S, normalized
+    rebuilt: Tensor  # at S, in [0, 1]: the networks' own picture of each face, made from its neutral face
+    motion: Motion
+
+    def __len__(self) -> int:
+        return len(self.picture)
+
+    def expand(self, num: int) -> Portraits:
+        """One face as if it were `num`."""
+        pictures = (self.picture, self.neutral, self.rebuilt)
+        motion = Motion(*(flow.expand(num, -1, -1, -1) for flow in vars(self.motion).values()))
+        return Portraits(*(x.expand(num, -1, -1, -1) for x in pictures), motion)
+
+
+class PortraitPainter:
+    """Makes portraits and moves them, on one device. Every method takes and gives batches."""
+
+    def __init__(self, model: FaceCycle, device: torch.device | str = "cpu", precision: str = "float32") -> None:
+        self.device, self._dtype = torch.device(device), getattr(torch, precision)
+        self.model = model.to(self.device).eval()
+        self.side_px = model.config.image_side
+
+    @torch.inference_mode()
+    def codes(self, crops: np.ndarray) -> Tensor:
+        """Expression codes (B, D) of crops uint8 (B, S, S, 3)."""
+        with self._networks():
+            return self.model.encode_expression(self._images(crops)).float()
+
+    @torch.inference_mode()
+    def motion(self, codes: Tensor) -> Motion:
+        """The motion that expression codes (B, D) stand for."""
+        with self._networks():
+            forward, _ = self.model.flows(codes.to(self.device))
+        forward = resize_flow(forward.float(), self.side_px, self.side_px)
+        return Motion(forward, *invert_flow(forward))
+
+    @torch.inference_mode()
+    def portraits(
+        self, crops: np.ndarray, pictures: np.ndarray, motion: Motion, neutral: Neutral = "de-expression"
+    ) -> Portraits:
+        """Portraits of crops uint8 (B, S, S, 3), full-size crops uint8 (B, height, width, 3) and their motion.
+
+        `neutral` is the paper's first way to the neutral face, de-expression (equation 5), or its second, which takes
+        the identity off and puts it back on (equations 10 to 12; section 3.5).
+        """
+        images = self._images(crops)
+        with self._networks():
+            faces = self.model.neutral_face(images, motion.forward)
+            if neutral == "re-identity":
+                identity = self.model.encode_identity(images)
+                faces = self.model.re_identify(self.model.mean_face(faces, identity), identity)
+            rebuilt = self.model.re_express(faces, motion.backward)
+        return Portraits(self._full_size(pictures), faces.float(), denormalize(rebuilt), motion)
+
+    @torch.inference_mode()
+    def reenact(
+        self, portraits: Portraits, motion: Motion, reference: Motion | None = None, *, is_framed: bool = False
+    ) -> Tensor:
+        """Portraits (B, 3, height, width) in [0, 1] with the motion of other faces (equation 6).
+
+        With `reference`, only how `motion` differs from it is put on the portraits, beside their own. `is_framed`
+        lets the motion fade towards the square's border, so that the result can be pasted where the portrait was.
+        """
+        shift = compose_flows(motion.backward, (portraits.motion if reference is None else reference).forward)
+        backward, error = motion.backward, motion.error
+        if reference is not None:
+            backward = compose_flows(shift, portraits.motion.backward)
+            error = torch.maximum(error, portraits.motion.error)
+        return self._moved(portraits, shift, backward, error, is_framed)
+
+    @torch.inference_mode()
+    def frontalize(self, portraits: Portraits, *, is_framed: bool = False) -> Tensor:
+        """Their neutral faces at full size (B, 3, height, width) in [0, 1] (section 3.5)."""
+        motion = portraits.motion
+        return self._detailed(portraits, denormalize(portraits.neutral), motion.forward, motion.error, is_framed)
+
+    @torch.inference_mode()
+    def deidentify(self, crops: np.ndarray, motion: Motion, size_px: tuple[int, int]) -> Tensor:
+        """Mean faces in the motion of crops uint8 (B, S, S, 3): (B, 3, height, width) in [0, 1], `size_px` of them.
+
+        No detail of the pictures goes in, for it would tell who they show.
+        """
+        images = self._images(crops)
+        with self._networks():
+            neutral = self.model.neutral_face(images, motion.forward)
+            mean = self.model.mean_face(neutral, self.model.encode_identity(images))
+            faces = self.model.re_express(mean, motion.backward)
+        return _enlarge(_blur(denormalize(faces), CHANGE_BLUR_PX), size_px).clamp(0, 1)
+
+    def _moved(self, portraits: Portraits, shift: Tensor, backward: Tensor, error: Tensor, is_framed: bool) -> Tensor:
+        with self._networks():
+            drawn = denormalize(self.model.re_express(portraits.neutral, backward))
+        return self._detailed(portraits, drawn, shift, error, is_framed)
+
+    def _detailed(self, portraits: Portraits, drawn: Tensor, shift: Tensor, error: Tensor, is_framed: bool) -> Tensor:
+        """The networks' pictures `drawn` (B, 3, S, S) at full size, with the portraits' detail moved by `shift`.
+
+        drawn + trust x W(portrait - rebuilt): where the trust is 1, that is the warped portrait and the networks'
+        own change between two pictures, in which their errors cancel.
+        """
+        size_px = (portraits.picture.shape[2], portraits.picture.shape[3])
+        trust = _trust(shift, error)
+        if is_framed:
+            inside = _window(self.side_px, self.device)
+            shift = shift * inside
+            kept = warp_picture(portraits.rebuilt, shift)
+            drawn, trust = kept + inside * (drawn - kept), 1 + inside * (trust - 1)
+        else:
+            kept = warp_picture(portraits.rebuilt, shift)
+        detail = warp_picture(portraits.picture, shift) - _enlarge(_blur(kept, CHANGE_BLUR_PX), size_px)
+        return (_enlarge(_blur(drawn, CHANGE_BLUR_PX), size_px) + _enlarge(trust, size_px) * detail).clamp(0, 1)
+
+    def _images(self, crops: np.ndarray) -> Tensor:
+        return normalize(torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2))
+
+    def _full_size(self, pictures: np.ndarray) -> Tensor:
+        return torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() / 255
+
+    def _networks(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32)
+
+
+def motion_size(motion: Motion) -> Tensor:
+    """How far each face (B,) is from its neutral face: mean length of its flow, in grid units."""
+    return motion.forward.norm(dim=1).mean(dim=(1, 2))
+
+
+def _trust(shift: Tensor, error: Tensor) -> Tensor:
+    """(B, 1, S, S) in [0, 1]: 1 where the warp shows what it should."""
+    area = area_change(shift)
+    is_whole = ((area - LEAST_AREA) / (SURE_AREA - LEAST_AREA)).clamp(0, 1)
+    agrees = ((LOOSE_ERROR - error) / (LOOSE_ERROR - SURE_ERROR)).clamp(0, 1)
+    return _blur(is_whole * agrees, 1.0)
+
+
+def _window(side_px: int, device: torch.device) -> Tensor:
+    """(1, 1, S, S): 1 inside, falling smoothly to 0 at the square's border."""
+    from_border = (1 - torch.linspace(-1, 1, side_px, device=device).abs()) / FRAME_WIDTH
+    line = from_border.clamp(0, 1)
+    line = line * line * (3 - 2 * line)
+    return (line[:, None] * line[None, :])[None, None]
+
+
+def _blur(x: Tensor, deviation_px: float) -> Tensor:
+    """Gaussian, the border repeated."""
+    reach = int(3 * deviation_px + 0.5)
+    offsets = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    window = torch.exp(-(offsets**2) / (2 * deviation_px**2))
+    window = (window / window.sum()).expand(x.shape[1], 1, -1)
+    x = F.pad(x, (reach, reach, reach, reach), mode="replicate")
+    x = F.conv2d(x, window[:, :, None, :], groups=x.shape[1])
+    return F.conv2d(x, window[:, :, :, None], groups=x.shape[1])
+
+
+def _enlarge(x: Tensor, size_px: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size_px, mode="bicubic", align_corners=False)
