@@ -1,1 +1,1 @@
-"""Reads video files: inputs, probe, segments, frames. The only place that knows PyAV and decord."""
+"""Reads and writes videos and pictures. The only place that knows PyAV and decord."""

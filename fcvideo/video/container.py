@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import IO, Any
@@ -12,8 +12,9 @@ import av
 import av.container
 import av.error
 import fsspec
+from av.audio.stream import AudioStream
 from av.packet import Packet
-from av.stream import Discard, Disposition
+from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
 from fcvideo.errors import VideoError
@@ -75,6 +76,25 @@ def open_video(source: Source, threads: int = 1) -> Iterator[tuple[av.container.
 
     Frame threads lose up to two frames at a damaged end, hence slice threads.
     """
+    with _open_container(source) as container:
+        stream = _pick_stream(source, container)
+        _read_only(container, [stream])
+        stream.codec_context.thread_count = threads
+        stream.codec_context.thread_type = "SLICE"
+        yield container, stream
+
+
+@contextmanager
+def open_sound(source: Source) -> Iterator[tuple[av.container.InputContainer, list[AudioStream]]]:
+    """The container and its audio streams of known codecs, perhaps none, ready to demux. Errors: VideoError."""
+    with _open_container(source) as container:
+        streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
+        _read_only(container, streams)
+        yield container, streams
+
+
+@contextmanager
+def _open_container(source: Source) -> Iterator[av.container.InputContainer]:
     with open_file(source) as file:
         _refuse_playlists(source, file.read(_HEAD_BYTES))
         file.seek(0)
@@ -86,10 +106,15 @@ def open_video(source: Source, threads: int = 1) -> Iterator[tuple[av.container.
         except (av.error.FFmpegError, MemoryError, OSError, ValueError) as error:
             raise _opening_error(source, file, error) from error
         with container:
-            stream = _pick_stream(source, container)
-            stream.codec_context.thread_count = threads
-            stream.codec_context.thread_type = "SLICE"
-            yield container, stream
+            yield container
+
+
+def _read_only(container: av.container.InputContainer, streams: Sequence[Stream]) -> None:
+    """The demuxer may skip the bytes of all other streams."""
+    kept = {stream.index for stream in streams}
+    for other in container.streams:
+        if other.index not in kept:
+            other.discard = Discard.all
 
 
 def _refuse_playlists(source: Source, head: bytes) -> None:
@@ -121,18 +146,15 @@ def _pick_stream(source: Source, container: av.container.InputContainer) -> Vide
     decodable = [s for s in streams if s.codec_context is not None]
     if not decodable:
         raise VideoError("error", f"{source.path}: found a video codec that this FFmpeg cannot decode")
-    for other in container.streams:
-        if other.index != decodable[0].index:
-            other.discard = Discard.all  # so that the demuxer can skip their bytes
     return decodable[0]
 
 
-def demux(source: Source, container: av.container.InputContainer, stream: VideoStream) -> Iterator[Packet | None]:
-    """Packets of the stream in decoding order, the flushing one last; None stands for an error that was passed over.
+def demux(source: Source, container: av.container.InputContainer, *streams: Stream) -> Iterator[Packet | None]:
+    """Packets of the streams in decoding order, the flushing ones last; None stands for an error that was passed over.
 
     PyAV's own iterator ends at its first error; this one starts it again. A corrupt index raised MemoryError there.
     """
-    packets = container.demux(stream)
+    packets = container.demux(*streams)
     num_errors = 0
     while True:
         try:
@@ -143,7 +165,7 @@ def demux(source: Source, container: av.container.InputContainer, stream: VideoS
             num_errors += 1
             if num_errors > _MAX_DEMUX_ERRORS:
                 return
-            packets = container.demux(stream)
+            packets = container.demux(*streams)
             yield None
         except Exception as error:  # a URL's connection
             raise reading_error(source, error) from error

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fcvideo.errors import InputError
 
@@ -18,13 +18,14 @@ VIDEO_SUFFIXES = frozenset(
         *(".rmvb", ".dv", ".gif", ".mjpeg", ".y4m"),
     )
 )
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"))
 URL_SCHEMES = ("http", "https", "s3", "gs", "az", "abfs", "hf")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One input video. `path` can be opened: a local path or a URL; `name` is unique within the run."""
+    """One input, a video or a picture. `path` can be opened: a local path or a URL; `name` is unique within the run."""
 
     path: str
     name: str
@@ -34,21 +35,30 @@ class Source:
         """The URL's scheme; None for a local file."""
         return url_scheme(self.path)
 
+    @property
+    def is_image(self) -> bool:
+        """By its suffix; a GIF counts as a video."""
+        path = self.path if self.scheme is None else self.path.partition("?")[0]
+        return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+
 
 def url_scheme(text: str) -> str | None:
     match = _URL.match(text)
     return match.group(1).lower() if match else None
 
 
-def resolve_inputs(inputs: Sequence[str], limit: int | None = None) -> list[Source]:
+def resolve_inputs(inputs: Sequence[str], limit: int | None = None, images: bool = False) -> list[Source]:
     """Sources in the order given, folders sorted by path; the same file given twice counts once.
+
+    A folder stands for the videos in it, with `images` for its pictures too.
 
     The name of a file in a folder is relative to that folder; any other name is as given. Names that would be equal
     get the folder in front. Errors: InputError for a path that is not there, a scheme not in URL_SCHEMES, or nothing.
     """
     found: dict[str, tuple[str, ...]] = {}
+    suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
     for text in inputs:
-        for path, candidates in _expand(text, base=Path()):
+        for path, candidates in _expand(text, Path(), suffixes):
             found.setdefault(path, candidates)
     if not found:
         raise InputError("found no input, expected files, folders, globs, URLs or a .txt list")
@@ -56,7 +66,9 @@ def resolve_inputs(inputs: Sequence[str], limit: int | None = None) -> list[Sour
     return [Source(path, name) for path, name in zip(found, names, strict=True)][:limit]
 
 
-def _expand(text: str, base: Path, is_list: bool = False) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _expand(
+    text: str, base: Path, suffixes: frozenset[str], is_list: bool = False
+) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Pairs of (openable path, names to choose from, shortest first)."""
     scheme = url_scheme(text)
     if scheme is not None:
@@ -66,12 +78,12 @@ def _expand(text: str, base: Path, is_list: bool = False) -> Iterator[tuple[str,
         return
     path = base / Path(text).expanduser()
     if path.is_dir():
-        yield from _expand_folder(path, text)
+        yield from _expand_folder(path, text, suffixes)
     elif path.exists():
         if path.suffix.lower() == ".txt":
             if is_list:
                 raise InputError(f"{path}: found a list within a list, expected a video")
-            yield from _expand_list(path)
+            yield from _expand_list(path, suffixes)
         else:
             yield _entry(path, text)
     elif glob.has_magic(text):
@@ -85,20 +97,21 @@ def _expand(text: str, base: Path, is_list: bool = False) -> Iterator[tuple[str,
         raise InputError(f"{path}: found nothing there, expected a video file, a folder, a glob or a .txt list")
 
 
-def _expand_folder(folder: Path, text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _expand_folder(folder: Path, text: str, suffixes: frozenset[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     num_files = 0
     for file in sorted(folder.rglob("*")):
         relative = file.relative_to(folder)
         is_hidden = any(part.startswith(".") for part in relative.parts)
-        if file.suffix.lower() in VIDEO_SUFFIXES and not is_hidden and file.is_file():
+        if file.suffix.lower() in suffixes and not is_hidden and file.is_file():
             num_files += 1
             path, longer_names = _entry(file, str(Path(text) / relative))
             yield path, (relative.as_posix(), *longer_names)
     if not num_files:
-        raise InputError(f"{folder}: found no file with a video's suffix in this folder, expected at least one")
+        kind = "a video's or picture's suffix" if suffixes >= IMAGE_SUFFIXES else "a video's suffix"
+        raise InputError(f"{folder}: found no file with {kind} in this folder, expected at least one")
 
 
-def _expand_list(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _expand_list(path: Path, suffixes: frozenset[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """A line is any input but another list; relative paths start at the list's folder; # begins a comment line."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -110,7 +123,7 @@ def _expand_list(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
         raise InputError(f"{path}: found an empty list, expected one input a line")
     for entry in entries:
         try:
-            yield from _expand(entry, base=path.parent, is_list=True)
+            yield from _expand(entry, path.parent, suffixes, is_list=True)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
 

@@ -12,6 +12,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 _KNOWN_MATRICES = frozenset((0, 1, 4, 5, 6, 7, 9))  # of ISO/IEC 23091-2: those that the scaler knows
 _THUMBNAIL_PX = 16
+_EXACT_SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _BT2020_CONSTANT = 10
 _SD_WIDTH, _SD_HEIGHT = 1280, 576
 
@@ -41,16 +42,20 @@ def orientation(frame: VideoFrame) -> Orientation:
 
 
 class RgbConverter:
-    """Converts the frames of one stream; keeps one scaler, which a change of size or format renews."""
+    """Converts the frames of one stream; keeps one scaler, which a change of size or format renews.
 
-    def __init__(self) -> None:
+    The fast way, which networks see, comes out 1.2 levels darker on average; `is_exact` takes ten times as long.
+    """
+
+    def __init__(self, is_exact: bool = False) -> None:
+        self._scaling = _EXACT_SCALING if is_exact else Interpolation.FAST_BILINEAR
         self._reformatter = VideoReformatter()
         self._coded_rotation: int | None = None
         self._orientation = Orientation(0, False)
 
     def __call__(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
         """(height, width, 3) uint8 RGB, upright, contiguous."""
-        rgb = _to_rgb(self._reformatter, frame)
+        rgb = _to_rgb(self._reformatter, frame, scaling=self._scaling)
         image: npt.NDArray[np.uint8] = np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
         if frame.rotation != self._coded_rotation:
             self._coded_rotation, self._orientation = frame.rotation, orientation(frame)
@@ -64,7 +69,12 @@ class RgbConverter:
         return turned.view(np.uint8).reshape(*turned.shape, 3)
 
 
-def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, side_px: int | None = None) -> VideoFrame:
+def _to_rgb(
+    reformatter: VideoReformatter,
+    frame: VideoFrame,
+    side_px: int | None = None,
+    scaling: Interpolation = Interpolation.FAST_BILINEAR,
+) -> VideoFrame:
     return reformatter.reformat(
         frame,
         width=side_px,
@@ -73,7 +83,7 @@ def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, side_px: int | Non
         src_colorspace=_color_matrix(frame),
         src_color_range=_color_range(frame),
         dst_color_range=ColorRange.JPEG,
-        interpolation=Interpolation.FAST_BILINEAR,
+        interpolation=scaling,
         threads=1,
     )
 

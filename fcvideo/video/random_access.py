@@ -81,7 +81,9 @@ class FrameGrabber:
         self.close()
 
     def _frame(self, rank: int, image: npt.NDArray[np.uint8]) -> Frame:
-        return Frame(rank, float(int(self._shown_pts[rank]) * self._time_base), image, is_damaged=False)
+        pts = int(self._shown_pts[rank])
+        next_pts = int(self._shown_pts[rank + 1]) if rank + 1 < len(self._shown_pts) else pts
+        return Frame(rank, pts, next_pts - pts, float(pts * self._time_base), image, is_damaged=False)
 
     def _frames_by_pyav(self, wanted: list[int]) -> list[Frame]:
         order = sorted(range(len(wanted)), key=wanted.__getitem__)

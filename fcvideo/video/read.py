@@ -23,22 +23,28 @@ from fcvideo.video.segments import Segment
 class Frame:
     """One frame in display order. `image` is (height, width, 3) uint8 RGB, upright; None if it could not be decoded.
 
+    `pts` and `duration` count in the segment's `time_base`; a duration of 0 is one that the file does not give.
     `is_damaged`: in a stretch known to be corrupt. `is_time_repaired`: the file gave no usable time for it.
     """
 
     frame_index: int
+    pts: int
+    duration: int
     pts_seconds: float
     image: npt.NDArray[np.uint8] | None
     is_damaged: bool
     is_time_repaired: bool = False
 
 
-def read_frames(segment: Segment, fps: float | None = None, threads: int = 1) -> Iterator[Frame]:
+def read_frames(
+    segment: Segment, fps: float | None = None, threads: int = 1, is_exact: bool = False
+) -> Iterator[Frame]:
     """The segment's frames in display order; with `fps` the first frame of every 1/fps seconds since the video's first.
 
-    Only these are converted to RGB. Memory is bounded by the decoder's own buffer. Errors: VideoError.
+    Only these are converted to RGB, slower but without a shift of the colors if `is_exact`: for pictures that are
+    written again. Memory is bounded by the decoder's own buffer. Errors: VideoError.
     """
-    convert = RgbConverter()
+    convert = RgbConverter(is_exact)
     sampler = _Sampler(segment, fps)
     for frame_index, picture in _pictures(segment, threads):
         is_sampled = sampler.takes(picture.pts)  # which must see the frames outside the segment, too
@@ -76,7 +82,8 @@ def _frame(segment: Segment, frame_index: int, picture: Picture, convert: RgbCon
         image = None if picture.frame is None else convert(picture.frame)
     except av.error.FFmpegError as error:
         raise VideoError("error", f"{segment.source.path}: a picture has no form in RGB ({error})") from error
-    return Frame(frame_index, pts_seconds, image, picture.is_damaged, picture.is_time_repaired)
+    duration = 0 if picture.frame is None else max(picture.frame.duration or 0, 0)
+    return Frame(frame_index, picture.pts, duration, pts_seconds, image, picture.is_damaged, picture.is_time_repaired)
 
 
 class _Sampler:

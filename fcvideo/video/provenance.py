@@ -1,0 +1,117 @@
+"""The mark that says that a picture is synthetic: its text, its places in files and in coded streams, and reading it.
+
+A container's tags are lost when a file is remuxed; the mark within the coded pictures stays as long as they do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+from xml.sax.saxutils import escape, quoteattr
+
+from PIL import Image
+
+from fcvideo.errors import VideoError
+from fcvideo.video.container import demux, open_video
+from fcvideo.video.inputs import Source
+
+_PREFIX = "Synthetic picture: made by fcvideo "
+_SEI_ID = UUID("7b5c1ad3-6e0f-4d8b-9a53-c41f8e27b96d").bytes  # ours; without zero bytes, so nothing to escape
+_XMP_BOX_ID = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes  # XMP specification, part 3
+_TERMS = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_NUM_KEYS_READ = 4  # key frames of a video that are looked at: each has the mark
+_EXIF_DESCRIPTION = 0x010E
+
+# NAL unit headers of supplemental information: H.264 type 6; HEVC type 39, before the picture, layer 0
+_SEI_HEADERS = {"h264": b"\x06", "hevc": b"\x4e\x01"}
+_USER_DATA_UNREGISTERED = b"\x05"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What made a picture. `is_composite`: only part of it is synthetic, the rest is of the source."""
+
+    command: str
+    model: str
+    model_hash: str
+    version: str
+    is_composite: bool = False
+
+    def text(self) -> str:
+        """One line for people."""
+        by = f"{_PREFIX}{self.version} {self.command} with model {self.model} (sha256 {self.model_hash})"
+        return " ".join(by.split()).replace("\0", "")
+
+    def xmp(self) -> bytes:
+        """An XMP packet with the description and IPTC's digital source type."""
+        term = "compositeWithTrainedAlgorithmicMedia" if self.is_composite else "trainedAlgorithmicMedia"
+        return (
+            '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+            '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"'
+            ' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+            f' xmp:CreatorTool={quoteattr(f"fcvideo {self.version}")} Iptc4xmpExt:DigitalSourceType="{_TERMS}{term}">'
+            f'<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{escape(self.text())}</rdf:li></rdf:Alt>'
+            '</dc:description></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
+        ).encode()
+
+    def xmp_box(self) -> bytes:
+        """The packet as an mp4 box of the file's top level."""
+        content = _XMP_BOX_ID + self.xmp()
+        return (8 + len(content)).to_bytes(4, "big") + b"uuid" + content
+
+    def exif(self) -> Image.Exif:
+        exif = Image.Exif()
+        exif[_EXIF_DESCRIPTION] = self.text()
+        return exif
+
+    def stream_unit(self, codec: str) -> bytes:
+        """What to put before a key frame's data as mp4 stores it (length first); empty if the codec has no place."""
+        header = _SEI_HEADERS.get(codec)
+        if header is None:
+            return b""
+        payload = _SEI_ID + self.text().encode() + b"\0"
+        size = b"\xff" * (len(payload) // 255) + bytes([len(payload) % 255])
+        unit = header + _USER_DATA_UNREGISTERED + size + payload + b"\x80"
+        return len(unit).to_bytes(4, "big") + unit
+
+
+def read_mark(path: Path) -> str | None:
+    """The mark's text of a video or picture file, from its tags or its coded pictures. Errors: VideoError."""
+    source = Source(str(path), path.name)
+    return _read_picture_mark(path) if source.is_image else _read_video_mark(source)
+
+
+def _read_picture_mark(path: Path) -> str | None:
+    try:
+        with Image.open(path) as picture:
+            texts = [picture.getexif().get(_EXIF_DESCRIPTION), *picture.info.values()]
+    except (OSError, ValueError, SyntaxError) as error:
+        raise VideoError("not_media", f"{path}: found no picture, expected an image file") from error
+    return next((text for text in texts if isinstance(text, str) and text.startswith(_PREFIX)), None)
+
+
+def _read_video_mark(source: Source) -> str | None:
+    with open_video(source) as (container, stream):
+        for tags in (container.metadata, stream.metadata):
+            for text in tags.values():
+                if text.startswith(_PREFIX):
+                    return text
+        num_keys = 0
+        for packet in demux(source, container, stream):
+            if packet is None or not packet.is_keyframe:
+                continue
+            found = _find_unit(bytes(packet))
+            num_keys += 1
+            if found is not None or num_keys == _NUM_KEYS_READ:
+                return found
+    return None
+
+
+def _find_unit(data: bytes) -> str | None:
+    start = data.find(_SEI_ID)
+    if start < 0:
+        return None
+    text = data[start + len(_SEI_ID) :].partition(b"\0")[0]
+    return text.decode("utf-8", "replace")
