@@ -33,10 +33,21 @@ def soft_mask(side_px: int, framing: Framing = FRAMING) -> np.ndarray:
     x = (at - framing.center[0]) * framing.side_factor / ELLIPSE_HALF_WIDTH
     y = ((at - framing.center[1]) * framing.side_factor - ELLIPSE_CENTER_Y) / ELLIPSE_HALF_HEIGHT
     ellipse = _ramp((1 - np.hypot(x, y[:, None])) / SOFTNESS)
+    mask = (ellipse * square_mask(side_px)).astype(np.float32)
+    mask.flags.writeable = False
+    return mask
+
+
+@functools.lru_cache(maxsize=16)
+def square_mask(side_px: int) -> np.ndarray:
+    """float32 (side_px, side_px), read-only: 1 but for the square's border, where it falls smoothly to exactly 0.
+
+    For faces whose surroundings agree with the picture's near the border.
+    """
     # The middle of the outermost pixels counts as the border.
-    from_border = np.minimum(at, 1 - at) - 0.5 / side_px
-    border = _ramp(from_border / BORDER)
-    mask = (ellipse * border * border[:, None]).astype(np.float32)
+    at = (np.arange(side_px) + 0.5) / side_px
+    border = _ramp((np.minimum(at, 1 - at) - 0.5 / side_px) / BORDER)
+    mask = (border * border[:, None]).astype(np.float32)
     mask.flags.writeable = False
     return mask
 

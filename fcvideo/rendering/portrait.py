@@ -41,6 +41,10 @@ class Motion:
     def __getitem__(self, rows: slice | Tensor) -> Motion:
         return Motion(self.forward[rows], self.backward[rows], self.error[rows])
 
+    def expand(self, num: int) -> Motion:
+        """One face's motion as if it were that of `num`."""
+        return Motion(*(flow.expand(num, -1, -1, -1) for flow in vars(self).values()))
+
 
 @dataclass(frozen=True)
 class Portraits:
@@ -56,9 +60,10 @@ class Portraits:
 
     def expand(self, num: int) -> Portraits:
         """One face as if it were `num`."""
-        pictures = (self.picture, self.neutral, self.rebuilt)
-        motion = Motion(*(flow.expand(num, -1, -1, -1) for flow in vars(self.motion).values()))
-        return Portraits(*(x.expand(num, -1, -1, -1) for x in pictures), motion)
+        picture, neutral, rebuilt = (
+            faces.expand(num, -1, -1, -1) for faces in (self.picture, self.neutral, self.rebuilt)
+        )
+        return Portraits(picture, neutral, rebuilt, self.motion.expand(num))
 
 
 class PortraitPainter:
@@ -103,25 +108,32 @@ class PortraitPainter:
 
     @torch.inference_mode()
     def reenact(
-        self, portraits: Portraits, motion: Motion, reference: Motion | None = None, *, is_framed: bool = False
+        self,
+        portraits: Portraits,
+        motion: Motion,
+        reference: Motion | None = None,
+        framed_strength: Tensor | None = None,
     ) -> Tensor:
         """Portraits (B, 3, height, width) in [0, 1] with the motion of other faces (equation 6).
 
-        With `reference`, only how `motion` differs from it is put on the portraits, beside their own. `is_framed`
-        lets the motion fade towards the square's border, so that the result can be pasted where the portrait was.
+        With `reference`, only how `motion` differs from it is put on the portraits, beside their own. With
+        `framed_strength` (B,), 1 inside the square and fading to no motion at its border, the result can be pasted
+        where the portrait was; 0 is the portrait itself.
         """
         shift = compose_flows(motion.backward, (portraits.motion if reference is None else reference).forward)
         backward, error = motion.backward, motion.error
         if reference is not None:
             backward = compose_flows(shift, portraits.motion.backward)
             error = torch.maximum(error, portraits.motion.error)
-        return self._moved(portraits, shift, backward, error, is_framed)
+        with self._networks():
+            drawn = denormalize(self.model.re_express(portraits.neutral, backward))
+        return self._detailed(portraits, drawn, shift, error, framed_strength)
 
     @torch.inference_mode()
-    def frontalize(self, portraits: Portraits, *, is_framed: bool = False) -> Tensor:
-        """Their neutral faces at full size (B, 3, height, width) in [0, 1] (section 3.5)."""
-        motion = portraits.motion
-        return self._detailed(portraits, denormalize(portraits.neutral), motion.forward, motion.error, is_framed)
+    def frontalize(self, portraits: Portraits, framed_strength: Tensor | None = None) -> Tensor:
+        """Their neutral faces at full size (B, 3, height, width) in [0, 1] (section 3.5), see `reenact`."""
+        motion, drawn = portraits.motion, denormalize(portraits.neutral)
+        return self._detailed(portraits, drawn, motion.forward, motion.error, framed_strength)
 
     @torch.inference_mode()
     def deidentify(self, crops: np.ndarray, motion: Motion, size_px: tuple[int, int]) -> Tensor:
@@ -136,12 +148,9 @@ class PortraitPainter:
             faces = self.model.re_express(mean, motion.backward)
         return _enlarge(_blur(denormalize(faces), CHANGE_BLUR_PX), size_px).clamp(0, 1)
 
-    def _moved(self, portraits: Portraits, shift: Tensor, backward: Tensor, error: Tensor, is_framed: bool) -> Tensor:
-        with self._networks():
-            drawn = denormalize(self.model.re_express(portraits.neutral, backward))
-        return self._detailed(portraits, drawn, shift, error, is_framed)
-
-    def _detailed(self, portraits: Portraits, drawn: Tensor, shift: Tensor, error: Tensor, is_framed: bool) -> Tensor:
+    def _detailed(
+        self, portraits: Portraits, drawn: Tensor, shift: Tensor, error: Tensor, framed_strength: Tensor | None
+    ) -> Tensor:
         """The networks' pictures `drawn` (B, 3, S, S) at full size, with the portraits' detail moved by `shift`.
 
         drawn + trust x W(portrait - rebuilt): where the trust is 1, that is the warped portrait and the networks'
@@ -149,8 +158,8 @@ class PortraitPainter:
         """
         size_px = (portraits.picture.shape[2], portraits.picture.shape[3])
         trust = _trust(shift, error)
-        if is_framed:
-            inside = _window(self.side_px, self.device)
+        if framed_strength is not None:
+            inside = _window(self.side_px, self.device) * framed_strength.to(self.device)[:, None, None, None]
             shift = shift * inside
             kept = warp_picture(portraits.rebuilt, shift)
             drawn, trust = kept + inside * (drawn - kept), 1 + inside * (trust - 1)

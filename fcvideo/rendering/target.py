@@ -1,0 +1,89 @@
+"""The face that is to be moved, or shown instead of another: out of a picture, or the best frame of a video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fcvideo.errors import InputError, VideoError
+from fcvideo.faces.crop import Framing, crop_affine, crop_face
+from fcvideo.faces.detect import FaceDetector, Faces
+from fcvideo.rendering.portrait import PortraitPainter, motion_size
+from fcvideo.video.inputs import Source
+from fcvideo.video.probe import probe
+from fcvideo.video.random_access import FrameGrabber
+from fcvideo.video.still import read_still
+
+NUM_FRAMES = 48  # of a video that are looked at, spread over it
+LARGE = 0.7  # of the largest face's height: smaller ones are no candidates
+MIN_FACE_PX = 40
+
+
+@dataclass(frozen=True)
+class Target:
+    """A face in its picture, uint8 RGB (H, W, 3); `box` (4,) is x, y, width, height in its pixels."""
+
+    name: str
+    picture: np.ndarray
+    box: np.ndarray
+    pts_seconds: float | None  # in its video; None for an image
+
+
+class TargetFinder:
+    """Finds targets. In a video without a given time the large face nearest to its neutral face is taken."""
+
+    def __init__(self, painter: PortraitPainter, min_face_px: int = MIN_FACE_PX, score: float = 0.7) -> None:
+        self._painter = painter
+        self._detect = FaceDetector(min_face_px=min_face_px, score_threshold=score)
+
+    def find(self, source: Source, time_seconds: float | None = None) -> Target:
+        """Errors: InputError for a file that cannot be read, or shows no face."""
+        try:
+            if source.is_image:
+                return self._in_picture(source.name, read_still(source.path), None)
+            with FrameGrabber(source.path) as grabber:
+                if time_seconds is not None:
+                    (frame,) = grabber.frames([time_seconds])
+                    assert frame.image is not None
+                    return self._in_picture(source.name, frame.image, frame.pts_seconds)
+                return self._best(source, grabber)
+        except VideoError as error:
+            raise InputError(str(error)) from None
+
+    def _in_picture(self, name: str, picture: np.ndarray, pts_seconds: float | None) -> Target:
+        (faces,) = self._detect([picture])
+        if not len(faces):
+            at = "" if pts_seconds is None else f" at {pts_seconds:.3f} s"
+            raise InputError(f"{name}: found no face{at}, expected one to show")
+        return Target(name, picture, faces.boxes[0], pts_seconds)
+
+    def _best(self, source: Source, grabber: FrameGrabber) -> Target:
+        info = probe(source)
+        start = info.start_seconds or 0.0
+        times = start + (info.duration_seconds or 0.0) * (np.arange(NUM_FRAMES) + 0.5) / NUM_FRAMES
+        candidates: dict[float, tuple[Faces, np.ndarray]] = {}  # by time: faces, and the crop of the first
+        for seconds in times.tolist():  # one picture at a time: 48 of a film fill a gigabyte
+            (frame,) = grabber.frames([seconds])
+            assert frame.image is not None
+            (faces,) = self._detect([frame.image])
+            if len(faces):
+                candidates[frame.pts_seconds] = faces, self._crop(frame.image, faces.boxes[0])
+        if not candidates:
+            raise InputError(f"{source.name}: found no face in {NUM_FRAMES} frames of it, expected one to show")
+        heights = np.array([faces.boxes[0, 3] for faces, _ in candidates.values()])
+        codes = self._painter.codes(np.stack([crop for _, crop in candidates.values()]))
+        distance = motion_size(self._painter.motion(codes)).cpu().numpy()
+        best = int(np.where(heights >= LARGE * heights.max(), distance, np.inf).argmin())
+        (frame,) = grabber.frames([list(candidates)[best]])
+        assert frame.image is not None
+        return self._in_picture(source.name, frame.image, frame.pts_seconds)
+
+    def _crop(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
+        side_px = self._painter.side_px
+        return crop_face(image, crop_affine(box, side_px, framing_of(self._painter)), side_px)
+
+
+def framing_of(painter: PortraitPainter) -> Framing:
+    config = painter.model.config
+    return Framing(config.framing_side_factor, config.framing_center)
