@@ -81,3 +81,15 @@ def test_a_shift_by_a_part_of_a_pixel_shifts_the_crop() -> None:
     ramp = np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 100, axis=0).repeat(3, axis=2)
     crops = [crop_face(ramp, square(50 + shift, 20, 32, 64), 64).astype(int) for shift in (0.0, 1.0)]
     assert (crops[1] - crops[0] == 1).mean() > 0.95
+
+
+@pytest.mark.parametrize("height", [60.0, 100.0, 170.0])  # the square is enlarged to 512, shrunk to 64
+def test_a_large_and_a_small_crop_of_a_box_lie_on_each_other(picture: np.ndarray, height: float) -> None:
+    box = np.array([60.3, 30.6, 0.8 * height, height])
+    large, small = (crop_face(picture, crop_affine(box, side, Framing(1.25)), side).astype(float) for side in (512, 64))
+    difference = small - large.reshape(64, 8, 64, 8, 3).mean(axis=(1, 3))
+    assert np.abs(difference).mean() < 1
+    assert np.percentile(np.abs(difference), 99) < 4
+    slope = np.gradient(small[..., 0])
+    shift = np.linalg.lstsq(np.stack(slope, axis=-1).reshape(-1, 2), difference[..., 0].ravel(), rcond=None)[0]
+    assert np.abs(shift).max() < 0.02  # pixels of the small one

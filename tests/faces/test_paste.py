@@ -8,7 +8,7 @@ import pytest
 
 from fcvideo.faces.crop import Framing, crop_affine, crop_face
 from fcvideo.faces.detect import FaceDetector
-from fcvideo.faces.paste import match_color, paste_face, soft_mask
+from fcvideo.faces.paste import match_color, paste_face, soft_mask, square_mask
 
 FRAMING = Framing(side_factor=1.25)
 BOX = np.array([110.3, 60.7, 70.0, 90.0])  # its square is 112.5 px
@@ -50,6 +50,14 @@ def test_the_mask_holds_the_face_and_ends_before_the_border(side_px: int, framin
         assert mask[row, column] > 0.85
     np.testing.assert_allclose(mask, mask[:, ::-1], atol=1e-6)
     assert np.abs(np.diff(mask, axis=0)).max() * side_px < 16  # no edge
+
+
+def test_the_square_mask_is_whole_but_for_the_border() -> None:
+    mask = square_mask(256)
+    for border in (mask[0], mask[-1], mask[:, 0], mask[:, -1]):
+        assert (border == 0).all()
+    assert (mask[20:-20, 20:-20] == 1).all()
+    assert (mask >= soft_mask(256)).all()
 
 
 def test_masks_of_two_sizes_are_one_shape() -> None:
