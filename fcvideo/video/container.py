@@ -159,7 +159,7 @@ def demux(source: Source, container: av.container.InputContainer, *streams: Stre
     while True:
         try:
             packet = next(packets)
-        except StopIteration:
+        except (StopIteration, IndexError):  # a stream that appeared late: PyAV fails when it comes to flush it
             return
         except (av.error.FFmpegError, MemoryError):
             num_errors += 1

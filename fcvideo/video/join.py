@@ -54,24 +54,36 @@ def join_segments(
     Errors: VideoError (parts that do not fit together; a source that cannot be opened), OutputError.
     """
     assert parts
+    failure: av.error.FFmpegError | None = None
+    for may_copy in (True, False) if sound is not None else (True,):  # some packets only fail while they are written
+        try:
+            return _join(parts, out, sound, mark, is_excerpt, may_copy)
+        except av.error.FFmpegError as error:
+            failure = error
+    raise VideoError("error", f"{out}: these parts and sound cannot be one mp4 ({failure})") from failure
+
+
+def _join(
+    parts: Sequence[Path], out: Path, sound: Source | None, mark: Mark, is_excerpt: bool, may_copy: bool
+) -> Joined:
     span = Cut(_span(parts[0]).start_seconds, _span(parts[-1]).end_seconds)
     shift = -span.start_seconds if is_excerpt or span.start_seconds < 0 else Fraction(0)
-    with ExitStack() as stack:
-        unfinished = stack.enter_context(written_atomically(out))
-        tracks = stack.enter_context(open_tracks(sound))
-        _, template = stack.enter_context(open_video(_source(parts[0])))
-        container = _open_output(unfinished, template, tracks.rates)
-        stack.callback(discard_output, container)
-        container.metadata["comment"] = mark.text()
-        stream = _add_video(container, template)
-        tracks.add_to(container)
-        num_packets = [0, 0]
-        pictures = _picture_packets(parts, stream, mark, shift)
-        sounds = tracks.packets(span if is_excerpt else None, shift)
-        for _, packet in heapq.merge(pictures, sounds, key=lambda timed: timed[0]):
-            num_packets[packet.stream.index != stream.index] += 1
-            container.mux(packet)
-        container.close()
+    num_packets = [0, 0]
+    with written_atomically(out) as unfinished:
+        with ExitStack() as stack:
+            tracks = stack.enter_context(open_tracks(sound, may_copy))
+            _, template = stack.enter_context(open_video(_source(parts[0])))
+            container = _open_output(unfinished, template, tracks.rates)
+            stack.callback(discard_output, container)
+            container.metadata["comment"] = mark.text()
+            stream = _add_video(container, template)
+            tracks.add_to(container)
+            pictures = _picture_packets(parts, stream, mark, shift)
+            sounds = tracks.packets(span if is_excerpt else None, shift)
+            for _, packet in heapq.merge(pictures, sounds, key=lambda timed: timed[0]):
+                num_packets[packet.stream.index != stream.index] += 1
+                container.mux(packet)
+            container.close()
         with unfinished.open("ab") as file:
             file.write(mark.xmp_box())
     return Joined(

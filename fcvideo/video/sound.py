@@ -19,6 +19,7 @@ from fcvideo.video.inputs import Source
 
 _COPIED_CODECS = frozenset(("aac", "mp3", "mp3float", "mp2", "ac3", "eac3", "opus", "flac", "alac", "vorbis"))
 _ADTS_FORMATS = frozenset(("mpegts", "aac"))  # where AAC says in each packet what mp4 says once; the muxer moves it
+_ADTS_SYNC = b"\xff"
 _MIN_MP3_RATE = 16_000  # of mp3 in mp4
 _AAC_RATES = frozenset((96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350))
 _AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
@@ -39,10 +40,15 @@ class Cut(NamedTuple):
 class SoundTracks:
     """All audio streams of one source on their way into one file. `num_skipped` counts packets damaged beyond use."""
 
-    def __init__(self, source: Source | None, container: InputContainer | None, streams: list[AudioStream]) -> None:
+    def __init__(
+        self, source: Source | None, container: InputContainer | None, streams: list[AudioStream], may_copy: bool
+    ) -> None:
         self.num_skipped = 0
         self._source, self._container = source, container
-        self._tracks = {stream.index: _Track(stream, _can_be_copied(container, stream)) for stream in streams}
+        self._tracks = {
+            stream.index: _Track(stream, may_copy and _can_be_copied(container, stream), _has_adts(container, stream))
+            for stream in streams
+        }
 
     @property
     def kind(self) -> str:
@@ -87,13 +93,13 @@ class SoundTracks:
 
 
 @contextmanager
-def open_tracks(source: Source | None) -> Iterator[SoundTracks]:
-    """None gives no tracks. Errors: VideoError."""
+def open_tracks(source: Source | None, may_copy: bool = True) -> Iterator[SoundTracks]:
+    """None gives no tracks; without `may_copy` all are coded as AAC. Errors: VideoError."""
     if source is None:
-        yield SoundTracks(None, None, [])
+        yield SoundTracks(None, None, [], may_copy)
         return
     with open_sound(source) as (container, streams):
-        yield SoundTracks(source, container, streams)
+        yield SoundTracks(source, container, streams, may_copy)
 
 
 def _can_be_copied(container: InputContainer | None, stream: AudioStream) -> bool:
@@ -101,23 +107,28 @@ def _can_be_copied(container: InputContainer | None, stream: AudioStream) -> boo
     if container is None or codec.name not in _COPIED_CODECS:
         return False
     if codec.name == "aac":
-        return bool(codec.extradata) or container.format.name in _ADTS_FORMATS
+        return bool(codec.extradata) or _has_adts(container, stream)
     return not codec.name.startswith("mp") or codec.sample_rate >= _MIN_MP3_RATE
+
+
+def _has_adts(container: InputContainer | None, stream: AudioStream) -> bool:
+    return container is not None and container.format.name in _ADTS_FORMATS and stream.codec_context.name == "aac"
 
 
 class _Track:
     """One stream: puts its packets' times right, and decodes and encodes them unless they are copied."""
 
-    def __init__(self, source: AudioStream, is_copied: bool) -> None:
+    def __init__(self, source: AudioStream, is_copied: bool, has_adts: bool) -> None:
         self.source = source
         self.is_copied = is_copied
+        self._has_adts = has_adts
         own_rate = source.codec_context.sample_rate
         self.rate = own_rate if is_copied or own_rate in _AAC_RATES else 48_000
         self.num_skipped = 0
         self._output: AudioStream | None = None
         self._offset = 0  # of a clock that started again
         self._end: int | None = None  # of the last packet, in the source's time base
-        self._last_seconds: Fraction | None = None
+        self._last_tick: int | None = None  # of the output, which counts samples
         self._is_heard = False
         self._heard_to: Fraction | None = None  # decoded, in seconds
 
@@ -144,20 +155,21 @@ class _Track:
         made = ([] if is_flush(packet) else [packet]) if self.is_copied else self._encode(packet)
         for ready in made:
             seconds = _seconds(ready)
-            if self._last_seconds is not None and seconds <= self._last_seconds:
+            tick = round(seconds * self.rate)
+            if self._last_tick is not None and tick <= self._last_tick:
                 self.num_skipped += 1
                 continue
             if ready.is_discard and (self._is_heard or seconds < -_LEAD_SECONDS):
                 continue  # cut out by the source's edit list, and not what the decoder needs before the first sound
             self._is_heard = self._is_heard or not ready.is_discard
-            self._last_seconds = seconds
+            self._last_tick = tick
             ready.stream = self._output
             yield ready
 
     def _put_right(self, packet: Packet) -> bool:
         """Gives the packet a time where it has none, and goes on where a clock starts again; False: of no use."""
         pts = packet.dts if packet.pts is None else packet.pts
-        if not packet.size:
+        if not packet.size or (self._has_adts and bytes(packet)[:1] != _ADTS_SYNC):
             return False
         if pts is None:
             pts = self._end or 0
@@ -177,14 +189,15 @@ class _Track:
         except (av.error.FFmpegError, MemoryError):
             self.num_skipped += 1
             return []
-        made = []
         for frame in frames:
             self._count_samples(frame)
+        made = []
+        for each in (*frames, None) if is_flush(packet) else frames:
             try:
-                made += self._output.encode(frame)
-            except (av.error.FFmpegError, ValueError):  # also where the source changes its rate or channels
+                made += self._output.encode(each)
+            except (av.error.FFmpegError, ValueError):  # samples that are no numbers; a change of rate or channels
                 self.num_skipped += 1
-        return [*made, *self._output.encode(None)] if is_flush(packet) else made
+        return made
 
     def _count_samples(self, frame: AudioFrame) -> None:
         """Times by samples, where the source's are coarse (1/1000 s) or missing; its own after a gap."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -15,7 +16,7 @@ import pytest
 from av.stream import Disposition
 
 from fcvideo.errors import VideoError
-from fcvideo.video.container import DEMUXERS, open_video
+from fcvideo.video.container import DEMUXERS, demux, open_video
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import fingerprint, probe
 from fcvideo.video.read import read_frames
@@ -184,3 +185,17 @@ def test_a_picture_is_not_a_video(tmp_path: Path) -> None:
 def test_only_the_video_stream_is_demuxed(media: Path) -> None:
     with open_video(Source(str(media / "lp_d12.mp4"), "x")) as (container, stream):
         assert {packet.stream_index for packet in container.demux(stream)} == {stream.index}
+
+
+def test_a_stream_that_appears_late_ends_nothing(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    class LateStream:
+        """PyAV's demuxer, which knows the streams that the file began with, at the end of a file with one more."""
+
+        def demux(self, *streams: Any) -> Iterator[Any]:
+            yield from container.demux(*streams)
+            raise IndexError("list index out of range")
+
+    source = Source(str(make_video(tmp_path / "a.mp4", num_frames=5)), "a.mp4")
+    with open_video(source) as (container, stream):
+        late: Any = LateStream()
+        assert len(list(demux(source, late, stream))) == 6

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 from fcvideo.errors import OutputError, VideoError
+from fcvideo.video import sound
 from fcvideo.video.join import Joined, join_segments
 from fcvideo.video.read import Frame
 from fcvideo.video.write import Coding
@@ -109,10 +112,10 @@ def test_browsers_and_ffprobe_find_what_they_expect(tmp_path: Path, media: Path,
     command = [probe, "-v", "error", "-show_entries", "stream=codec_name,start_time,color_space,color_range:frame=pts"]
     found = subprocess.run([*command, "-of", "json", out], capture_output=True, text=True, check=True)
     assert found.stderr == ""
-    video, sound = json.loads(found.stdout)["streams"]
+    video, audio = json.loads(found.stdout)["streams"]
     assert (video["codec_name"], video["start_time"]) == (codec, "0.852019")
     assert (video["color_space"], video["color_range"]) == ("bt709", "tv")
-    assert (sound["codec_name"], sound["start_time"]) == ("aac", "0.008005")
+    assert (audio["codec_name"], audio["start_time"]) == ("aac", "0.008005")
 
 
 def make_sounding(
@@ -183,6 +186,44 @@ def test_sound_of_every_codec_stays_in_time(tmp_path: Path, name: str, codec: st
     (sounds,), (ours,) = sound_packets(path), sound_packets(tmp_path / "out.mp4")
     if kind == "copied":
         assert [bytes(packet) for packet in ours] == [bytes(packet) for packet in sounds]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.ts", "aac"), ("a.mpg", "mp2"), ("a.mov", "pcm_f32le"), ("a.mkv", "aac")]
+)
+def test_damaged_sound_never_ends_a_video(tmp_path: Path, name: str, codec: str) -> None:
+    path = make_sounding(tmp_path / name, [codec])
+    frames, time_base = read(path)
+    parts = write_parts(tmp_path, frames, time_base, 1)
+    whole = path.read_bytes()
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        data = bytearray(whole)
+        for start in random.integers(len(data) // 4, len(data) * 3 // 4, 20):
+            data[start : start + 30] = random.bytes(30)
+        path.write_bytes(data)
+        joined = join_segments(parts, tmp_path / "out.mp4", sound=source(path), mark=MARK)
+        assert joined.num_frames == len(packets(tmp_path / "out.mp4", 0)) == 25
+
+
+def test_sound_that_fails_only_while_it_is_written_is_coded_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_sounding(tmp_path / "a.mkv", ["pcm_s16le"])
+    monkeypatch.setattr(sound, "_COPIED_CODECS", frozenset(("pcm_s16le",)))
+    monkeypatch.setattr(sound._Track, "add_to", fail_if_copied(sound._Track.add_to))
+    _, joined = render(path, tmp_path / "out.mp4")
+    assert joined.sound == "encoded"
+    assert click_seconds(tmp_path / "out.mp4") == pytest.approx(click_seconds(path), abs=0.0015)
+
+
+def fail_if_copied(add_to: Callable[[sound._Track, Any], None]) -> Callable[[sound._Track, Any], None]:
+    def add_or_fail(track: sound._Track, output: Any) -> None:
+        if track.is_copied:
+            raise av.error.InvalidDataError(1, "as the muxer says it")
+        add_to(track, output)
+
+    return add_or_fail
 
 
 def test_sound_of_a_transport_stream_loses_its_headers_and_nothing_else(tmp_path: Path) -> None:
