@@ -11,7 +11,7 @@ import numpy as np
 # one while both agree, and goes over to the quick one where they differ by more than noise does: a real move.
 # Boxes of noisy still pictures (five clips, 30 frames/s) then move 20 times less from frame to frame (8 at the least),
 # and heads that dance, walk and shake are within 1.8 % of their size of the quick filter's; the calm one alone cuts
-# their corners by 15 %, and one of 0.15 s, with a still head's jitter 14 times less, by 12 %.
+# their corners by 16 %, and one of 0.15 s, with a still head's jitter 14 times less, by 12 %.
 SMOOTH_SECONDS = 0.2
 QUICK_SHARE = 0.35  # of the calm filter's width
 # Differences that are halved: of the centre in heights, and of the log size, where a mouth that opens is noise, too.
