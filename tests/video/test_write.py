@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import signal
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 
 from fcvideo.errors import OutputError, SettingsError, VideoError
+from fcvideo.video.join import join_segments
+from fcvideo.video.probe import probe
 from fcvideo.video.read import Frame, read_frames
 from fcvideo.video.segments import plan_segments
 from fcvideo.video.write import Coding, SegmentWriter, mp4_timescale
-from tests.video.rendering import packets, read, source
+from tests.video.rendering import MARK, packets, read, source
 
 CODINGS = [Coding(), Coding("hevc"), Coding("av1"), Coding(is_lossless=True), Coding("hevc", is_lossless=True)]
 LOSSLESS = [coding for coding in CODINGS if coding.is_lossless]
@@ -111,6 +115,17 @@ def test_the_same_pictures_are_the_same_bytes(tmp_path: Path, coding: Coding) ->
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
+@pytest.mark.parametrize("rotation_deg", [0, 90])
+def test_the_shape_of_pixels_is_kept(tmp_path: Path, make_video: Callable[..., Path], rotation_deg: int) -> None:
+    path = make_video(tmp_path / "a.mp4", 3, rotation_deg=rotation_deg, options={"x264-params": "sar=16/11"})
+    aspect = probe(source(path)).pixel_aspect
+    assert aspect == (Fraction(11, 16) if rotation_deg else Fraction(16, 11))
+    with SegmentWriter(tmp_path / "b.mp4", 64, 48, Fraction(1, 25), Coding(), aspect) as writer:
+        writer.write(noise(1)[0], 0, 1)
+    join_segments([tmp_path / "b.mp4"], tmp_path / "out.mp4", sound=None, mark=MARK)
+    assert probe(source(tmp_path / "out.mp4")).pixel_aspect == aspect
+
+
 def test_a_clock_that_starts_again_goes_on(tmp_path: Path) -> None:
     with SegmentWriter(tmp_path / "a.mp4", 64, 48, Fraction(1, 1000), Coding()) as writer:
         for image, pts in zip(noise(5), [5000, 5040, 1000, 1040, 1090], strict=True):
@@ -143,6 +158,27 @@ def test_a_segment_without_pictures_is_an_error(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"a\.mp4: cannot be written"):
         write(tmp_path / "no" / "a.mp4", noise(2), [0, 1], Fraction(1, 25), Coding())
+
+
+def test_a_disk_that_refuses_is_one_line(tmp_path: Path) -> None:
+    import resource  # what a full disk does, done by a limit on the size of files
+
+    def run(limit: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            write(tmp_path / "a.mp4", noise(20), list(range(20)), Fraction(1, 25), Coding(crf=0))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for limit in (0, 100, 50_000):
+            with pytest.raises(OutputError, match=r"a\.mp4: cannot be written \(File too large\)"):
+                run(limit)
+    finally:
+        signal.signal(signal.SIGXFSZ, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_size_that_no_codec_takes_is_one_line(tmp_path: Path) -> None:
