@@ -113,12 +113,13 @@ def load_clip(painter: PortraitPainter, path: str, seconds: float, size_px: int)
 @torch.inference_mode()
 def reenact(painter: PortraitPainter, clip: Clip, num_frames: int) -> dict[str, Tensor]:
     """Pictures (N, 3, size, size) in [0, 1] of SHOWN."""
-    motion = painter.motion(painter.codes(clip.crops))
+    looks = painter.look(clip.crops)
+    motion = painter.motion(painter.codes(looks))
     num = len(clip.crops)
     target = int(motion_size(motion[: max(1, num // 4)]).argmin())
     sources = torch.from_numpy(np.linspace(num // 4, num - 1, min(num_frames, num - num // 4)).round().astype(np.int64))
     rows = slice(target, target + 1)
-    portrait = painter.portraits(clip.crops[rows], clip.pictures[rows], motion[rows]).expand(len(sources))
+    portrait = painter.portraits(painter.look(clip.crops[rows]), clip.pictures[rows], motion[rows]).expand(len(sources))
     moved = motion[sources]
     size = portrait.picture.shape[-2:]
 

@@ -19,7 +19,7 @@ from fcvideo.models.facecycle import denormalize
 from fcvideo.models.flow_color import color_flow
 from fcvideo.models.store import load_model
 from fcvideo.rendering.panel import draw_panel, panel_size
-from fcvideo.rendering.portrait import Motion, PortraitPainter, Portraits
+from fcvideo.rendering.portrait import Looks, Motion, PortraitPainter, Portraits
 from fcvideo.rendering.target import Target, framing_of
 
 
@@ -53,7 +53,7 @@ class Moment:
 class _Faces:
     """B faces that are on screen, cut out at both sizes."""
 
-    crops: np.ndarray | None  # uint8 (B, S, S, 3), as the networks see them
+    looks: Looks | None
     pictures: np.ndarray | None  # uint8 (B, size_px, size_px, 3)
     motion: Motion
     strength: Tensor | None  # (B,) of faces that are pasted
@@ -121,12 +121,13 @@ class Renderer(ABC):
 
     def _look(self, moments: Sequence[Moment]) -> _Faces:
         side_px, size_px = self.painter.side_px, self.rendering.size_px
-        crops = pictures = None
+        looks = pictures = None
         if all(moment.face_image is not None for moment in moments):
             crops, pictures = (np.stack([self._cut(m, side) for m in moments]) for side in (side_px, size_px))
+            looks = self.painter.look(crops)
         if any(moment.code is None for moment in moments):
-            assert crops is not None
-            read = self.painter.codes(crops)
+            assert looks is not None
+            read = self.painter.codes(looks)
         codes = [
             read[place] if moment.code is None else torch.from_numpy(moment.code).to(self.painter.device)
             for place, moment in enumerate(moments)
@@ -134,7 +135,7 @@ class Renderer(ABC):
         strength = None
         if self.rendering.compose == "paste":
             strength = torch.tensor([moment.presence for moment in moments], dtype=torch.float32)
-        return _Faces(crops, pictures, self.painter.motion(torch.stack(codes)), strength)
+        return _Faces(looks, pictures, self.painter.motion(torch.stack(codes)), strength)
 
     def _cut(self, moment: Moment, side_px: int) -> np.ndarray:
         assert moment.face_image is not None
@@ -181,8 +182,9 @@ class Renderer(ABC):
             crop_face(target.picture, crop_affine(target.box, side, self.framing), side)[None]
             for side in (side_px, size_px)
         )
-        motion = self.painter.motion(self.painter.codes(crop))
-        return self.painter.portraits(crop, picture, motion, self.rendering.neutral)
+        looks = self.painter.look(crop)
+        motion = self.painter.motion(self.painter.codes(looks))
+        return self.painter.portraits(looks, picture, motion, self.rendering.neutral)
 
 
 class Reenactment(Renderer):
@@ -230,9 +232,9 @@ class Frontalization(Renderer):
     labels = ("source", "flow", "neutral", "result")
 
     def make(self, faces: _Faces) -> _Made:
-        assert faces.crops is not None
+        assert faces.looks is not None
         assert faces.pictures is not None
-        portraits = self.painter.portraits(faces.crops, faces.pictures, faces.motion, self.rendering.neutral)
+        portraits = self.painter.portraits(faces.looks, faces.pictures, faces.motion, self.rendering.neutral)
         results = self._bytes(self.painter.frontalize(portraits, faces.strength))
         steps = {
             "flow": self._bytes(color_flow(faces.motion.forward)),
@@ -251,12 +253,12 @@ class Deidentification(Renderer):
         self._portrait = None if rendering.target is None else self._show(rendering.target)
 
     def make(self, faces: _Faces) -> _Made:
-        assert faces.crops is not None
+        assert faces.looks is not None
         if self._portrait is not None:
             made = self.painter.reenact(self._portrait.expand(len(faces.motion)), faces.motion)
         else:
             size_px = self.rendering.size_px
-            made = self.painter.deidentify(faces.crops, faces.motion, (size_px, size_px))
+            made = self.painter.deidentify(faces.looks, faces.motion, (size_px, size_px))
         return _Made(self._bytes(made), {"flow": self._bytes(color_flow(faces.motion.backward))})
 
     def paste(self, moment: Moment, face: np.ndarray | None) -> np.ndarray:

@@ -72,7 +72,7 @@ class TargetFinder:
         if not candidates:
             raise InputError(f"{source.name}: found no face in {NUM_FRAMES} frames of it, expected one to show")
         heights = np.array([faces.boxes[0, 3] for faces, _ in candidates.values()])
-        codes = self._painter.codes(np.stack([crop for _, crop in candidates.values()]))
+        codes = self._painter.codes(self._painter.look(np.stack([crop for _, crop in candidates.values()])))
         distance = motion_size(self._painter.motion(codes)).cpu().numpy()
         best = int(np.where(heights >= LARGE * heights.max(), distance, np.inf).argmin())
         (frame,) = grabber.frames([list(candidates)[best]])

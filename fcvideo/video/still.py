@@ -47,7 +47,7 @@ def read_still(path: Path | str) -> npt.NDArray[np.uint8]:
         except (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, KeyError, IndexError) as error:
             reason = " ".join(str(error).split())
             raise VideoError("error", f"{path}: found a damaged picture ({reason}), expected a whole one") from error
-    return np.ascontiguousarray(np.asarray(rgb, dtype=np.uint8))
+    return np.array(rgb, dtype=np.uint8)
 
 
 def write_still(path: Path, image: npt.NDArray[np.uint8], mark: Mark) -> None:

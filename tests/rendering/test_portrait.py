@@ -11,15 +11,15 @@ from tests.rendering.conftest import SIZE_PX, FaceClip
 
 
 def portraits_of(painter: PortraitPainter, clip: FaceClip, rows: slice = slice(None)) -> Portraits:
-    crops = clip.crops[rows]
-    return painter.portraits(crops, clip.pictures[rows], painter.motion(painter.codes(crops)))
+    looks = painter.look(clip.crops[rows])
+    return painter.portraits(looks, clip.pictures[rows], painter.motion(painter.codes(looks)))
 
 
 def seen_motion(painter: PortraitPainter, faces: Tensor) -> Tensor:
     """The forward flow that the networks read off generated faces (B, 3, H, W)."""
     small = F.interpolate(faces, size=(painter.side_px,) * 2, mode="area")
     crops = (small * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return painter.motion(painter.codes(crops)).forward
+    return painter.motion(painter.codes(painter.look(crops))).forward
 
 
 def test_a_portrait_in_its_own_motion_is_itself(painter: PortraitPainter, astronaut: FaceClip):
@@ -31,7 +31,7 @@ def test_a_portrait_in_its_own_motion_is_itself(painter: PortraitPainter, astron
 
 def test_the_source_s_own_neutral_frame_leaves_the_target_as_it_is(painter: PortraitPainter, astronaut: FaceClip):
     target = portraits_of(painter, astronaut, slice(0, 1))
-    source = painter.motion(painter.codes(astronaut.crops[4:5]))
+    source = painter.motion(painter.codes(painter.look(astronaut.crops[4:5])))
     made = painter.reenact(target, source, reference=source)
     assert (made - target.picture).abs().mean() < 0.02
 
@@ -48,7 +48,7 @@ def test_a_reenacted_face_is_nearer_to_the_truth_than_the_target(painter: Portra
 def test_reenactment_carries_the_motion_to_another_person(
     painter: PortraitPainter, astronaut: FaceClip, turning_head: FaceClip
 ):
-    source = painter.motion(painter.codes(turning_head.crops))
+    source = painter.motion(painter.codes(painter.look(turning_head.crops)))
     target = portraits_of(painter, astronaut, slice(0, 1)).expand(len(source))
     found = seen_motion(painter, painter.reenact(target, source))
     to_source = (found - source.forward).abs().mean()
@@ -57,7 +57,7 @@ def test_reenactment_carries_the_motion_to_another_person(
 
 
 def test_a_framed_face_meets_its_surroundings(painter: PortraitPainter, astronaut: FaceClip, turning_head: FaceClip):
-    source = painter.motion(painter.codes(turning_head.crops[:2]))
+    source = painter.motion(painter.codes(painter.look(turning_head.crops[:2])))
     target = portraits_of(painter, astronaut, slice(0, 1)).expand(2)
     made = painter.reenact(target, source, framed_strength=torch.tensor([1.0, 0.0]))
     change = (made - target.picture).abs()
@@ -77,9 +77,10 @@ def test_a_frontalized_face_has_less_motion(painter: PortraitPainter, turning_he
 
 
 def test_both_ways_to_the_neutral_face_show_the_same_person(painter: PortraitPainter, turning_head: FaceClip):
-    motion = painter.motion(painter.codes(turning_head.crops))
-    one = painter.frontalize(painter.portraits(turning_head.crops, turning_head.pictures, motion))
-    other = painter.frontalize(painter.portraits(turning_head.crops, turning_head.pictures, motion, "re-identity"))
+    looks = painter.look(turning_head.crops)
+    motion = painter.motion(painter.codes(looks))
+    one = painter.frontalize(painter.portraits(looks, turning_head.pictures, motion))
+    other = painter.frontalize(painter.portraits(looks, turning_head.pictures, motion, "re-identity"))
     assert 0 < (one - other).abs().mean() < 0.08
 
 
@@ -91,7 +92,7 @@ def test_a_deidentified_face_is_nobody_s(painter: PortraitPainter, astronaut: Fa
     made, own = [], []
     for clip in (astronaut, turning_head):
         portraits = portraits_of(painter, clip)
-        made.append(painter.deidentify(clip.crops, portraits.motion, (SIZE_PX, SIZE_PX)))
+        made.append(painter.deidentify(painter.look(clip.crops), portraits.motion, (SIZE_PX, SIZE_PX)))
         own.append(portraits.picture)
     with torch.inference_mode():
         kept = [F.cosine_similarity(identity(a), identity(b)).mean() for a, b in zip(made, own, strict=True)]

@@ -73,7 +73,7 @@ def test_a_pasted_face_touches_nothing_outside_its_square(turning_head: FaceClip
 
 def test_a_row_without_a_picture_is_driven_by_its_code(target: Target, turning_head: FaceClip):
     render = renderer("reenact", "crop", target)
-    codes = render.painter.codes(turning_head.crops[:2]).numpy()
+    codes = render.painter.codes(render.painter.look(turning_head.crops[:2])).numpy()
     bare = [Moment(None, None, turning_head.boxes[i], 1.0, code, i) for i, code in enumerate(codes)]
     driven = render.render(bare)
     seen = render.render(moments_of(turning_head, 2))

@@ -37,7 +37,8 @@ def test_a_video_gives_its_most_frontal_frame(finder: TargetFinder, painter: Por
     found = finder.find(source(media / "franck.mp4"))
     at = finder.find(source(media / "franck.mp4"), time_seconds=6.0)
     sizes = [
-        motion_size(painter.motion(painter.codes(finder._crop(t.picture, t.box)[None]))).item() for t in (found, at)
+        motion_size(painter.motion(painter.codes(painter.look(finder._crop(t.picture, t.box)[None])))).item()
+        for t in (found, at)
     ]
     assert sizes[0] < sizes[1]
 
