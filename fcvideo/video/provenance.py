@@ -6,9 +6,9 @@ A container's tags are lost when a file is remuxed; the mark within the coded pi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from uuid import UUID
-from xml.sax.saxutils import escape, quoteattr
 
 from PIL import Image
 
@@ -48,7 +48,9 @@ class Mark:
     def text(self) -> str:
         """One line for people."""
         by = f"{_PREFIX}{self.version} {self.command} with model {self.model} (sha256 {self.model_hash})"
-        return " ".join(by.split()).replace("\0", "")
+        return " ".join(
+            "".join(character for character in by if character.isprintable() or character.isspace()).split()
+        )
 
     def xmp(self) -> bytes:
         """An XMP packet with the description and IPTC's digital source type."""
@@ -58,7 +60,7 @@ class Mark:
             '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
             '<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/"'
             ' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
-            f' xmp:CreatorTool={quoteattr(f"fcvideo {self.version}")} Iptc4xmpExt:DigitalSourceType="{_TERMS}{term}">'
+            f' xmp:CreatorTool="fcvideo {escape(self.version)}" Iptc4xmpExt:DigitalSourceType="{_TERMS}{term}">'
             f'<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{escape(self.text())}</rdf:li></rdf:Alt>'
             '</dc:description></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
         ).encode()

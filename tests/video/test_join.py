@@ -92,6 +92,15 @@ def test_seven_segments_show_what_one_shows(tmp_path: Path, media: Path, coding:
         assert noise_of_seven.max() <= 1.1 * noise.max()
 
 
+def nal_types(data: bytes) -> list[int]:
+    """Of H.264 as mp4 stores it."""
+    types, at = [], 0
+    while at < len(data):
+        types.append(data[at + 4] & 31)
+        at += 4 + int.from_bytes(data[at : at + 4], "big")
+    return types
+
+
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
 def test_browsers_and_ffprobe_find_what_they_expect(tmp_path: Path, media: Path, codec: str) -> None:
     out = tmp_path / "out.mp4"
@@ -104,8 +113,10 @@ def test_browsers_and_ffprobe_find_what_they_expect(tmp_path: Path, media: Path,
         assert stream.codec_context.pix_fmt == "yuv420p"
         assert not stream.codec_context.has_b_frames
         assert stream.codec_context.codec_tag == {"h264": "avc1", "hevc": "hvc1", "av1": "av01"}[codec]
-    keys = [i for i, packet in enumerate(packets(out, 0)) if packet.is_keyframe]
-    assert keys == [0, 20]  # 0.85 s to 2.19 s: the two segments' own
+    keys = {i: bytes(packet) for i, packet in enumerate(packets(out, 0)) if packet.is_keyframe}
+    assert list(keys) == [0, 20]  # 0.85 s to 2.19 s: the two segments' own
+    if codec == "h264":
+        assert all(5 in nal_types(key) and 1 not in nal_types(key) for key in keys.values())  # IDR: nothing refers back
     probe = shutil.which("ffprobe")
     if probe is None:
         pytest.skip("ffprobe is not installed")
