@@ -15,6 +15,7 @@ from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MEAN_FACE = "mean_face.png"  # a file that a model may have: what rendering shows as its mean face
 
 
 def locate_model(name: str) -> Path:
@@ -36,7 +37,7 @@ def _download(name: str) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"{name}: no such model; shipped are {shipped}, or give a model folder or a hub name")
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, "README.md"]))
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, MEAN_FACE, "README.md"]))
     except Exception as error:  # the hub's client raises its own, the network's and the disk's errors
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{name}: no such folder, and the hub did not give it ({first_line})") from None

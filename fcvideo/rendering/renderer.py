@@ -20,7 +20,7 @@ from fcvideo.models.flow_color import color_flow
 from fcvideo.models.store import load_model
 from fcvideo.rendering.panel import draw_panel, panel_size
 from fcvideo.rendering.portrait import Looks, Motion, PortraitPainter, Portraits
-from fcvideo.rendering.target import Target, framing_of
+from fcvideo.rendering.target import Target, framing_of, load_mean_face
 
 
 @dataclass(frozen=True)
@@ -244,13 +244,14 @@ class Frontalization(Renderer):
 
 
 class Deidentification(Renderer):
-    """Every face's motion on the mean face (equation 10), or on the face of another."""
+    """Every face's motion on the face of another or the model's mean face; the networks' own (equation 10) if none."""
 
     labels = ("source", "flow", "result")
 
     def __init__(self, rendering: Rendering, device: str = "cpu") -> None:
         super().__init__(rendering, device)
-        self._portrait = None if rendering.target is None else self._show(rendering.target)
+        target = rendering.target or load_mean_face(rendering.model, self.framing)
+        self._portrait = None if target is None else self._show(target)
 
     def make(self, faces: _Faces) -> _Made:
         assert faces.looks is not None

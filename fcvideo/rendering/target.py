@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fcvideo.errors import InputError, VideoError
+from fcvideo.errors import InputError, ModelError, VideoError
 from fcvideo.faces.crop import Framing, crop_affine, crop_face
 from fcvideo.faces.detect import FaceDetector, Faces
+from fcvideo.models.store import MEAN_FACE, locate_model
 from fcvideo.rendering.portrait import PortraitPainter, motion_size
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import probe
@@ -82,6 +83,22 @@ class TargetFinder:
     def _crop(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
         side_px = self._painter.side_px
         return crop_face(image, crop_affine(box, side_px, framing_of(self._painter)), side_px)
+
+
+def load_mean_face(model: str, framing: Framing) -> Target | None:
+    """The mean face that lies in a model's folder, if there is one, as a target. Errors: ModelError."""
+    path = locate_model(model) / MEAN_FACE
+    if not path.is_file():
+        return None
+    try:
+        picture = read_still(path)
+    except VideoError as error:
+        raise ModelError(str(error)) from None
+    side = len(picture)
+    height = side / framing.side_factor  # the picture is the square that the model would see of it
+    center_x, center_y = side * framing.center[0], side * framing.center[1]
+    box = np.array([center_x - height / 2, center_y - height / 2, height, height])
+    return Target("mean face", picture, box, None)
 
 
 def framing_of(painter: PortraitPainter) -> Framing:
