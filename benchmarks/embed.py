@@ -141,7 +141,9 @@ def measure(
 
 def measure_stage(stage: str, clip: Path, model: str) -> Speed:
     """The stage in as many processes as there are cores, all at once; on a GPU in one."""
-    num_processes = 1 if stage == "encode" and torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    num_processes = (
+        1 if stage in ("encode", "codes", "generate") and torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    )
     command = [sys.executable, str(HERE / "stages.py"), stage, str(clip), model]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(num_processes)]
     found = [json.loads(process.communicate()[0]) for process in processes]
