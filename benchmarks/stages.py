@@ -3,7 +3,8 @@
 python benchmarks/stages.py decode|detect|encode|codes|generate|write CLIP MODEL
 
 The jobs' own parts, one thread each. Only the stage's own work is timed; what must come before it is not. Detection
-includes cutting out the faces, `codes` is `encode` without the cycle error, generation includes the cutting and the code: the clip's first face is the target.
+includes cutting out the faces, `codes` is `encode` without the cycle error, generation includes cutting and code; the
+clip's first face is its target.
 """
 
 from __future__ import annotations
