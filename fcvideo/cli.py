@@ -15,10 +15,13 @@ import typer
 
 from fcvideo import __version__
 from fcvideo.config import (
+    DeidentifySettings,
     EmbedSettings,
     EvaluateSettings,
+    FrontalizeSettings,
     JobSettings,
     PrepareSettings,
+    ReenactSettings,
     RunSettings,
     TrainSettings,
     resolve,
@@ -63,7 +66,8 @@ def job(name: str, kind: type[JobSettings], *, doc: str, resumes: bool = True) -
 def _signature(kind: type[JobSettings]) -> inspect.Signature:
     hints = typing.get_type_hints(kind)
     inherited = {f.name for f in dataclasses.fields(RunSettings)}
-    fields = sorted(dataclasses.fields(kind), key=lambda f: f.name in inherited)
+    own = inspect.get_annotations(kind)
+    fields = sorted(dataclasses.fields(kind), key=lambda f: (f.name in inherited, f.name not in own))
     parameters = [_parameter(spec, hints[spec.name]) for spec in fields]
     parameters.append(
         inspect.Parameter(
@@ -79,8 +83,10 @@ def _signature(kind: type[JobSettings]) -> inspect.Signature:
 def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     """The default stays None here, so that a flag not given can yield to the TOML file."""
     help_text = spec.metadata["help"]
-    if typing.get_origin(hint) is tuple:
+    if not spec.metadata["is_flag"]:
         annotation: Any = Annotated[list[str] | None, typer.Argument(help=help_text, metavar="INPUT...")]
+    elif typing.get_origin(hint) is tuple:
+        annotation = Annotated[list[str] | None, typer.Option(help=help_text)]
     else:
         shown = False if spec.default is None or isinstance(spec.default, bool) else str(spec.default)
         optional = hint if type(None) in typing.get_args(hint) else hint | None
@@ -114,6 +120,27 @@ def _train(settings: TrainSettings) -> dict[str, Any]:
     from fcvideo.jobs.train import train
 
     return train(settings)
+
+
+@job("reenact", ReenactSettings, doc="Put the motion of one face, expression and head pose, on another.")
+def _reenact(settings: ReenactSettings) -> dict[str, Any]:
+    from fcvideo.jobs.reenact import reenact
+
+    return reenact(settings)
+
+
+@job("frontalize", FrontalizeSettings, doc="Turn every face to the front and take its expression off.")
+def _frontalize(settings: FrontalizeSettings) -> dict[str, Any]:
+    from fcvideo.jobs.frontalize import frontalize
+
+    return frontalize(settings)
+
+
+@job("deidentify", DeidentifySettings, doc="Keep every face's expression and take its identity off.")
+def _deidentify(settings: DeidentifySettings) -> dict[str, Any]:
+    from fcvideo.jobs.deidentify import deidentify
+
+    return deidentify(settings)
 
 
 @job("evaluate", EvaluateSettings, doc="Measure how good the codes are, beside hand-made features.", resumes=False)

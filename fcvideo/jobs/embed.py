@@ -6,33 +6,27 @@ inputs -> plans -> segments -> [read, find, crop] -> [encode, write a part] -> c
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from fcvideo import __version__
 from fcvideo.config import EmbedSettings
-from fcvideo.errors import InputError, OutputError, SettingsError
+from fcvideo.errors import InputError, OutputError
 from fcvideo.faces.crop import Framing
-from fcvideo.jobs.cluster import cluster_gpus, ray_cluster
-from fcvideo.jobs.devices import count_cores, resolve_gpus
-from fcvideo.jobs.encoding import Encoding, Written
+from fcvideo.jobs.encoding import Encoding
+from fcvideo.jobs.engine import choose_engine, choose_precision, claim_gpus
 from fcvideo.jobs.ledger import UNFAILED, Ledger, VideoState
-from fcvideo.jobs.meter import Meter
-from fcvideo.jobs.pipeline_local import run_local
+from fcvideo.jobs.meter import missing_seconds
 from fcvideo.jobs.progress import Reporter
-from fcvideo.jobs.reader_process import ReaderPool
 from fcvideo.jobs.reading import FaceReader, Looking
+from fcvideo.jobs.survey import Survey
 from fcvideo.models.facecycle import FaceCycleConfig
 from fcvideo.models.store import load_config, locate_model, model_hash
 from fcvideo.tables.parts import Parts, video_key
 from fcvideo.tables.result import Result
 from fcvideo.video.inputs import Source, resolve_inputs
 
-# Ray needs 15 to 25 s to start, and pays where there is more to use than this process can: GPUs, or many cores.
-SMALL_PLAN_SECONDS, SMALL_PLAN_SECONDS_ON_ONE_DEVICE = 600.0, 7200.0
-MANY_CORES = 8
 FAILURES_SHOWN = 20
 
 
@@ -48,49 +42,35 @@ def embed(settings: EmbedSettings, reader: type[FaceReader] = FaceReader) -> dic
 class _Run:
     def __init__(self, settings: EmbedSettings, reader: type[FaceReader], stack: ExitStack) -> None:
         self.started = time.monotonic()
-        self.settings, self.reader, self.stack = settings, reader, stack
+        self.settings, self.stack = settings, stack
         self.sources = [_nameable(source) for source in resolve_inputs(settings.inputs, settings.limit)]
         self.result = Result(settings.out)
         self.parts = Parts(self.result.parts_folder)
         self.config = load_config(settings.model)
-        self.gpus = self._resolve_gpus()
-        self.looking = _looking(settings, self.config)
-        # As many readers as cores: where the encoder is the slower one, they wait for it.
-        self.pool = stack.enter_context(ReaderPool(reader, self.looking, settings.workers or count_cores()))
-        self.encoding = Encoding(
+        self.gpus = claim_gpus(settings, stack)
+        precision = choose_precision(settings, self.gpus)
+        encoding = Encoding(
             model=str(locate_model(settings.model).absolute()),
-            precision=_precision(settings, self.gpus),
+            precision=precision,
             batch_size=settings.batch_size,
             cycle_error=settings.cycle_error,
             is_error_rough=settings.precision == "auto",
             parts_folder=self.parts.folder.absolute(),
         )
-        self.identity = _identity(settings, self.encoding.precision)
+        self.identity = _identity(settings, precision)
         self.reporter = stack.enter_context(Reporter(settings.progress))
-
-    def _resolve_gpus(self) -> int:
-        settings = self.settings
-        if settings.address is not None:
-            if settings.engine == "local":
-                raise SettingsError("--address and --engine local exclude each other")
-            self.stack.enter_context(ray_cluster(settings.address))
-            return resolve_gpus(settings.gpus, cluster_gpus(), f"the cluster at {settings.address}")
-        gpus = resolve_gpus(settings.gpus)
-        if settings.engine == "local" and gpus > 1:
-            if settings.gpus is not None:
-                raise SettingsError(f"--gpus {gpus}: --engine local uses one; go on with --gpus 1, or --engine ray")
-            return 1
-        return gpus
+        looking = _looking(settings, self.config)
+        self.survey = Survey(settings, reader, looking, encoding, self.gpus, self.reporter, stack)
 
     def run(self) -> dict[str, Any]:
         ledger = self._open_ledger()
-        states = self._plan(ledger)
-        engine = self._choose_engine(states)
+        states = self.survey.plan(self.sources, ledger, keep=not self.settings.dry_run)
+        engine = choose_engine(self.settings, self.gpus, missing_seconds(states))
         if self.settings.dry_run:
             return self._describe_plan(states, engine)
         rows = [state.carried_row for state in states if state.carried_row is not None]
         if len(rows) < len(states):
-            self._execute(states, engine)
+            self.survey.run(states, engine, "embedding")
             rows = self._write(ledger, states)
         self.parts.remove(video_key(state.source.name) for state in states)
         return self._summarize(rows)
@@ -114,48 +94,6 @@ class _Run:
             self.stack.callback(self.parts.release)
         return Ledger(self.parts, earlier, is_fresh=settings.overwrite)
 
-    def _plan(self, ledger: Ledger) -> list[VideoState]:
-        self.reporter.begin("planning", len(self.sources))
-        states: list[VideoState] = []
-        for plan in self.pool.plan([(source, ledger.known_id(source)) for source in self.sources]):
-            states.append(ledger.enter(plan, keep=not self.settings.dry_run))
-            self.reporter.update(len(states), videos=len(states))
-        self.reporter.end()
-        order = {source.name: position for position, source in enumerate(self.sources)}
-        return sorted(states, key=lambda state: order[state.source.name])
-
-    def _choose_engine(self, states: list[VideoState]) -> str:
-        if self.settings.engine != "auto":
-            return self.settings.engine
-        seconds = Meter(states).total_seconds
-        has_many = self.gpus > 1 and seconds > SMALL_PLAN_SECONDS
-        is_large = seconds > SMALL_PLAN_SECONDS_ON_ONE_DEVICE and count_cores() >= MANY_CORES
-        return "ray" if self.settings.address is not None or has_many or is_large else "local"
-
-    def _execute(self, states: list[VideoState], engine: str) -> None:
-        meter = Meter(states)
-        num_missing = sum(len(state.missing) for state in states)
-        num_done = sum(state.num_segments for state in states) - num_missing
-        if num_done and num_missing:
-            self.reporter.say(f"{num_done} segments are there from an earlier run, {num_missing} are missing")
-        self.reporter.begin("embedding", meter.total_seconds)
-        meter.on_change = self.reporter.update
-        if num_missing:
-            for written in self._engine(states, engine, meter):
-                meter.add(written)
-        self.reporter.end()
-
-    def _engine(self, states: list[VideoState], engine: str, meter: Meter) -> Iterator[Written]:
-        work = [(segment, state.known["video_id"]) for state in states for segment in state.missing]
-        if engine == "local":
-            device, num_threads = ("cuda", 1) if self.gpus else ("cpu", count_cores())
-            return run_local(work, self.pool, self.encoding, device, num_threads, meter.tick)
-        from fcvideo.jobs.pipeline_ray import run_ray
-
-        self.pool.close()
-        self.stack.enter_context(ray_cluster(self.settings.address, self.gpus))
-        return run_ray(work, self.reader, self.looking, self.encoding, self.gpus, self.settings.workers)
-
     def _write(self, ledger: Ledger, states: list[VideoState]) -> list[dict[str, Any]]:
         self.reporter.begin("writing", len(states))
         metadata = {"model": self.settings.model, **self.identity}
@@ -177,7 +115,7 @@ class _Run:
             "dry_run": True,
             "videos": len(states),
             "segments": sum(len(state.missing) for state in states),
-            "video_seconds": round(Meter(states).total_seconds, 3),
+            "video_seconds": round(missing_seconds(states), 3),
             "engine": engine,
             "gpus": self.gpus,
             "out": self.settings.out,
@@ -225,12 +163,6 @@ def _looking(settings: EmbedSettings, config: FaceCycleConfig) -> Looking:
         side_px=config.image_side,
         framing=Framing(config.framing_side_factor, config.framing_center),
     )
-
-
-def _precision(settings: EmbedSettings, gpus: int) -> str:
-    if settings.precision != "auto":
-        return settings.precision
-    return "float16" if gpus else "float32"
 
 
 def _identity(settings: EmbedSettings, precision: str) -> dict[str, Any]:

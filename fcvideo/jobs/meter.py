@@ -4,58 +4,74 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from fcvideo.jobs.encoding import Written
 from fcvideo.jobs.ledger import VideoState
 from fcvideo.jobs.reading import SEGMENT_SECONDS
 from fcvideo.video.segments import Segment
 
+Key = tuple[str, int]  # name of a video or of an output, and number of its segment
+Span = tuple[float, float]  # first and last presentation time
+
 
 class Meter:
-    """Told by readers how far they are (`tick`, from any thread), and of every chunk that is on the disk (`add`)."""
+    """Told by workers how far they are (`tick`, from any thread), and of whatever is on the disk (`add`)."""
 
-    def __init__(self, states: Iterable[VideoState]) -> None:
-        self._spans = {
-            (state.source.name, segment.index): _span(segment, state.known)
-            for state in states
-            for segment in state.missing
-        }
-        self.total_seconds = sum(stop - start for start, stop in self._spans.values())
+    def __init__(self, spans: Mapping[Key, Span]) -> None:
+        self._spans = spans
+        self.total_seconds = sum(stop - start for start, stop in spans.values())
         self.on_change: Callable[..., None] = lambda done, **counts: None
-        self._done: dict[tuple[str, int], float] = {}
+        self._done: dict[Key, float] = {}
         self._done_seconds = 0.0
+        self._under_way: Counter[Key] = Counter()  # frames of segments of which nothing is on the disk yet
         self._counts = {"frames": 0, "faces": 0}
         self._lock = threading.Lock()
         self._started = time.monotonic()
 
-    def tick(self, segment: Segment, pts_seconds: float) -> None:
-        key = segment.source.name, segment.index
+    def tick(self, key: Key, pts_seconds: float, num_frames: int = 0) -> None:
         start, stop = self._spans[key]
         with self._lock:
+            if num_frames:
+                self._under_way[key] = num_frames
             self._set(key, min(max(pts_seconds - start, 0.0), stop - start))
 
-    def add(self, written: Written) -> None:
-        key = written.video, written.segment
+    def add(self, key: Key, num_frames: int, num_faces: int, *, is_last: bool = True) -> None:
         with self._lock:
-            self._counts["frames"] += written.num_frames
-            self._counts["faces"] += written.num_faces
-            if written.is_last:
+            del self._under_way[key]
+            self._counts["frames"] += num_frames
+            self._counts["faces"] += num_faces
+            if is_last:
                 start, stop = self._spans[key]
                 self._set(key, stop - start)
 
-    def _set(self, key: tuple[str, int], seconds: float) -> None:
+    def _set(self, key: Key, seconds: float) -> None:
         self._done_seconds += seconds - self._done.get(key, 0.0)
         self._done[key] = seconds
-        rate = self._counts["frames"] / max(time.monotonic() - self._started, 1e-3)
-        self.on_change(self._done_seconds, **self._counts, frames_per_second=round(rate, 1))
+        counts = self._counts | {"frames": self._counts["frames"] + self._under_way.total()}
+        rate = counts["frames"] / max(time.monotonic() - self._started, 1e-3)
+        self.on_change(self._done_seconds, **counts, frames_per_second=round(rate, 1))
 
 
-def _span(segment: Segment, info: dict[str, Any]) -> tuple[float, float]:
+def key_of(segment: Segment) -> Key:
+    return segment.source.name, segment.index
+
+
+def missing_spans(states: Iterable[VideoState]) -> dict[Key, Span]:
+    """Of all segments that are still to be looked at."""
+    return {key_of(segment): span_of(segment, state.known) for state in states for segment in state.missing}
+
+
+def missing_seconds(states: Iterable[VideoState]) -> float:
+    return Meter(missing_spans(states)).total_seconds
+
+
+def span_of(segment: Segment, info: Mapping[str, Any]) -> Span:
     """First and last presentation time, from the header where the plan does not say."""
+    duration = info.get("duration_seconds")
     start = info.get("start_seconds") or 0.0
-    stop = start + (info.get("duration_seconds") or SEGMENT_SECONDS)
+    stop = start + (SEGMENT_SECONDS if duration is None else duration)
     if segment.start_pts is not None:
         start = float(segment.start_pts * segment.time_base)
     if segment.end_pts is not None:

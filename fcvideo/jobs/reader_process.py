@@ -1,243 +1,48 @@
-"""Readers in processes of their own, so that a video that kills a decoder kills nothing else.
-
-A process that dies over a video is started again once; dying twice makes the video `crashed`. Whoever kills the whole
-run from outside kills the witness too, so that an interrupted video is never blamed.
-"""
+"""Face readers in processes of their own: whatever a video does to one, there is an answer for it."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from queue import Empty, Full, Queue
-from typing import Any
 
 from fcvideo.errors import VideoError
 from fcvideo.jobs.reading import Chunk, FaceReader, Looking, VideoPlan, failed_chunk
+from fcvideo.jobs.worker_process import WorkerPool, WorkerProcess
 from fcvideo.video.inputs import Source
 from fcvideo.video.segments import Segment
-
-ATTEMPTS = 2
-SILENCE_SECONDS = 1800.0  # without a frame or an answer, after which a process counts as dead
-TICK_SECONDS = 0.5
-_CODE = (
-    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-    "from fcvideo.jobs.reader_process import serve; serve({})"
-)
 
 Tick = Callable[[Segment, float], None]  # a segment, and how far its reader has come in presentation time
 
 
-class ReaderProcess:
+class ReaderProcess(WorkerProcess):
     """One process with a reader. `plan` and `read` answer for what it does, even if it dies."""
 
     def __init__(self, reader: type[FaceReader], looking: Looking) -> None:
-        self._reader, self._looking = reader, looking
-        self._is_closed = False
-        self._start()
-
-    def _start(self) -> None:
-        self._connection, theirs = Pipe()
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _CODE.format(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            env=environment,
-        )
-        theirs.close()
-        self._connection.send((self._reader, self._looking))
-        self._is_ready = False
+        super().__init__(reader, looking)
+        self._side_px = looking.side_px
 
     def plan(self, source: Source, known_id: str | None = None) -> VideoPlan:
         try:
-            (plan,) = self._ask("plan", (source, known_id), lambda _: None)
+            (plan,) = self.ask("plan", (source, known_id), lambda _: None)
         except VideoError as error:
             return VideoPlan(source, None, None, (), error.status, f"{source.path}: {error}")
         return plan
 
     def read(self, segment: Segment, video_id: str, tick: Tick) -> Iterator[Chunk]:
         try:
-            yield from self._ask("read", (segment, video_id), lambda pts_seconds: tick(segment, pts_seconds))
+            yield from self.ask("read", (segment, video_id), lambda pts_seconds: tick(segment, pts_seconds))
         except VideoError as error:
             message = f"{segment.source.path}: segment {segment.index + 1} of {segment.num_segments}: {error}"
-            yield failed_chunk(segment, video_id, error.status, message, self._looking.side_px)
-
-    def close(self) -> None:
-        """Ends the process; a thread that waits for its answers gets no more of them."""
-        self._is_closed = True
-        self._process.kill()
-        self._process.wait()
-
-    def _ask(self, method: str, arguments: tuple[Any, ...], tick: Callable[[float], None]) -> Iterator[Any]:
-        """The answers, each once, however many attempts it takes. Errors: VideoError `crashed`."""
-        num_given, cause = 0, ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self._start()
-            self._wait_until_ready()
-            try:
-                for position, answer in enumerate(self._answers(method, arguments, tick)):
-                    if position >= num_given:
-                        num_given += 1
-                        yield answer
-                return
-            except _DeathError as death:
-                if self._is_closed:
-                    return
-                cause = str(death)
-                self._process.kill()
-                self._process.wait()
-                self._connection.close()
-        self._start()
-        raise VideoError("crashed", f"reading it killed the process {ATTEMPTS} times ({cause})")
-
-    def _wait_until_ready(self) -> None:
-        """A process that cannot even begin is no video's fault."""
-        if not self._is_ready:
-            try:
-                assert self._connection.recv() == "ready"
-            except (EOFError, ConnectionError):
-                raise RuntimeError(f"a reading process did not start (exit {self._process.wait()})") from None
-            self._is_ready = True
-
-    def _answers(self, method: str, arguments: tuple[Any, ...], tick: Callable[[float], None]) -> Iterator[Any]:
-        try:
-            self._connection.send((method, arguments))
-            while True:
-                if not self._connection.poll(SILENCE_SECONDS):
-                    raise _DeathError(f"no sign of life for {SILENCE_SECONDS:.0f} s")
-                kind, value = self._connection.recv()
-                if kind == "end":
-                    return
-                if kind == "tick":
-                    tick(value)
-                else:
-                    yield value
-        except (EOFError, ConnectionError):
-            raise _DeathError(_cause(self._process.wait())) from None
+            yield failed_chunk(segment, video_id, error.status, message, self._side_px)
 
 
-class _DeathError(Exception):
-    """The process died; the text says how."""
-
-
-def _cause(return_code: int) -> str:
-    if return_code >= 0:
-        return f"exit {return_code}"
-    with suppress(ValueError):
-        return signal.Signals(-return_code).name
-    return f"signal {-return_code}"
-
-
-def serve(descriptor: int) -> None:
-    """The process's own loop: ends when the other side is gone."""
-    connection = Connection(descriptor)
-    with suppress(EOFError, ConnectionError):
-        reader_class, looking = connection.recv()
-        reader = reader_class(looking)
-        reader.tick = _Ticker(connection)
-        connection.send("ready")
-        while True:
-            method, arguments = connection.recv()
-            if method == "plan":
-                connection.send(("answer", reader.plan(*arguments)))
-            else:
-                for chunk in reader.read(*arguments):
-                    connection.send(("answer", chunk))
-            connection.send(("end", None))
-
-
-class _Ticker:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._last = time.monotonic()
-
-    def __call__(self, pts_seconds: float) -> None:
-        if time.monotonic() - self._last >= TICK_SECONDS:
-            self._last = time.monotonic()
-            self._connection.send(("tick", pts_seconds))
-
-
-class ReaderPool:
-    """Several reading processes, fed from one list of work; results come as they are ready, a bounded number ahead.
-
-    One process starts at once, so that its imports run beside the caller's; the others when there is work for them.
-    """
+class ReaderPool(WorkerPool[ReaderProcess]):
+    """Several of them."""
 
     def __init__(self, reader: type[FaceReader], looking: Looking, size: int) -> None:
-        self._reader, self._looking, self._size = reader, looking, size
-        self._processes = [ReaderProcess(reader, looking)]
-        self._threads: list[threading.Thread] = []
-        self._stop = threading.Event()
-
-    def __enter__(self) -> ReaderPool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._stop.set()
-        for process in self._processes:
-            process.close()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(lambda number: ReaderProcess(reader, looking), size)
 
     def plan(self, work: Sequence[tuple[Source, str | None]]) -> Iterator[VideoPlan]:
-        return self._spread(work, lambda process, item: iter((process.plan(*item),)))
+        return self.spread(work, lambda process, item: iter((process.plan(*item),)))
 
     def read(self, work: Sequence[tuple[Segment, str]], tick: Tick) -> Iterator[Chunk]:
-        return self._spread(work, lambda process, item: process.read(item[0], item[1], tick))
-
-    def _spread(self, work: Sequence[Any], call: Callable[[ReaderProcess, Any], Iterator[Any]]) -> Iterator[Any]:
-        while len(self._processes) < min(self._size, len(work)):
-            self._processes.append(ReaderProcess(self._reader, self._looking))
-        waiting: Queue[Any] = Queue()
-        for item in work:
-            waiting.put(item)
-        results: Queue[tuple[str, Any]] = Queue(maxsize=len(self._processes) + 1)
-        stop = self._stop = threading.Event()
-
-        def put(kind: str, value: Any) -> None:
-            while not stop.is_set():
-                with suppress(Full):
-                    results.put((kind, value), timeout=0.5)
-                    return
-
-        def run(process: ReaderProcess) -> None:
-            try:
-                while not stop.is_set():
-                    for result in call(process, waiting.get_nowait()):
-                        put("result", result)
-            except Empty:
-                put("end", None)
-            except BaseException as error:  # raised again where the results are taken
-                put("error", error)
-
-        self._threads = [threading.Thread(target=run, args=(p,), daemon=True) for p in self._processes]
-        for thread in self._threads:
-            thread.start()
-        return _taken(results, len(self._threads), stop)
-
-
-def _taken(results: Queue[tuple[str, Any]], num_running: int, stop: threading.Event) -> Iterator[Any]:
-    try:
-        while num_running:
-            kind, value = results.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                num_running -= 1
-            else:
-                yield value
-    finally:
-        stop.set()
+        return self.spread(work, lambda process, item: process.read(item[0], item[1], tick))
