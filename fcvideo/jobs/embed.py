@@ -13,15 +13,13 @@ from typing import Any
 from fcvideo import __version__
 from fcvideo.config import EmbedSettings
 from fcvideo.errors import InputError, OutputError
-from fcvideo.faces.crop import Framing
 from fcvideo.jobs.encoding import Encoding
 from fcvideo.jobs.engine import choose_engine, choose_precision, claim_gpus
 from fcvideo.jobs.ledger import UNFAILED, Ledger, VideoState
 from fcvideo.jobs.meter import missing_seconds
 from fcvideo.jobs.progress import Reporter
-from fcvideo.jobs.reading import FaceReader, Looking
-from fcvideo.jobs.survey import Survey
-from fcvideo.models.facecycle import FaceCycleConfig
+from fcvideo.jobs.reading import FaceReader
+from fcvideo.jobs.survey import Survey, make_looking
 from fcvideo.models.store import load_config, locate_model, model_hash
 from fcvideo.tables.parts import Parts, video_key
 from fcvideo.tables.result import Result
@@ -59,7 +57,7 @@ class _Run:
         )
         self.identity = _identity(settings, precision)
         self.reporter = stack.enter_context(Reporter(settings.progress))
-        looking = _looking(settings, self.config)
+        looking = make_looking(settings, self.config, settings.fps)
         self.survey = Survey(settings, reader, looking, encoding, self.gpus, self.reporter, stack)
 
     def run(self) -> dict[str, Any]:
@@ -151,18 +149,6 @@ def _nameable(source: Source) -> Source:
     if source.path.lower().endswith(".parquet"):
         raise InputError(f"{source.path}: found a table, expected a video; prepare and train take tables of crops")
     return replace(source, name=source.name.encode("utf-8", "backslashreplace").decode())
-
-
-def _looking(settings: EmbedSettings, config: FaceCycleConfig) -> Looking:
-    return Looking(
-        fps=settings.fps,
-        start_seconds=settings.start,
-        duration_seconds=settings.duration,
-        min_face_px=settings.min_face,
-        score_threshold=settings.score,
-        side_px=config.image_side,
-        framing=Framing(config.framing_side_factor, config.framing_center),
-    )
 
 
 def _identity(settings: EmbedSettings, precision: str) -> dict[str, Any]:

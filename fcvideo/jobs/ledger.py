@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class VideoState:
     known: dict[str, Any]  # the row, but for its counts; and num_segments
     missing: tuple[Segment, ...] = ()
     carried_row: dict[str, Any] | None = None  # finished by an earlier run, in its result
+    segments: tuple[Segment, ...] = ()  # all that were planned; none where the plan was not needed
 
     @property
     def num_segments(self) -> int:
@@ -58,7 +60,7 @@ class Ledger:
         known = self.parts.read_video(key)
         is_unchanged = plan.video_id is not None and plan.video_id == self.known_id(source)
         if is_unchanged and known is not None:
-            return VideoState(source, known)
+            return VideoState(source, known, segments=plan.segments)
         if is_unchanged:
             return VideoState(source, {}, carried_row=self.earlier[source.name])
         is_same_content = known is not None and known["video_id"] == plan.video_id and not self.is_fresh
@@ -68,7 +70,8 @@ class Ledger:
             if not is_same_content:
                 self.parts.discard_video(key)
             self.parts.write_video(key, known)
-        return VideoState(source, known, tuple(s for s in plan.segments if s.index not in done))
+        missing = tuple(segment for segment in plan.segments if segment.index not in done)
+        return VideoState(source, known, missing, segments=plan.segments)
 
     def results(self, states: Iterable[VideoState]) -> Iterator[VideoResult]:
         """The videos table's rows, counted from the finished parts."""
@@ -105,7 +108,7 @@ def _describe(plan: VideoPlan) -> dict[str, Any]:
     return {
         "video": plan.source.name,
         "video_id": plan.video_id,
-        **info,
+        **{name: str(value) if isinstance(value, Fraction) else value for name, value in info.items()},
         "num_segments": len(plan.segments),
         "status": plan.status,
         "error": plan.error,

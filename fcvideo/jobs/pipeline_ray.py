@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import ray
@@ -40,9 +41,8 @@ def run_ray(
     num_encoders = min(gpus or max(1, int(cores * ENCODING_SHARE)), len(work))
     num_readers = min(workers or max(1, cores - num_encoders), len(work))
     cores_per_actor = min(1.0, cores / (num_encoders + num_readers))
-    _quieten(DataContext.get_current())
-    receipts = (
-        ray.data.from_items([{"work": pickle.dumps(item)} for item in work], override_num_blocks=len(work))
+    return receipts(
+        work_items(work)
         .map_batches(
             ReadingActor,
             fn_constructor_args=(reader, looking),
@@ -59,17 +59,24 @@ def run_ray(
             num_gpus=1 if gpus else None,
         )
     )
-    for row in receipts.iter_rows():
+
+
+def work_items(work: Sequence[Any]) -> ray.data.Dataset:
+    """A block for each item."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    return ray.data.from_items([{"work": pickle.dumps(item)} for item in work], override_num_blocks=len(work))
+
+
+def receipts(dataset: ray.data.Dataset) -> Iterator[Any]:
+    """What the last stage's actors put into `receipt`; an error raised on purpose is raised again."""
+    for row in dataset.iter_rows():
         receipt = pickle.loads(row["receipt"])
         if isinstance(receipt, FcvideoError):
             raise receipt
         yield receipt
-
-
-def _quieten(context: DataContext) -> None:
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 class ReadingActor:
@@ -82,7 +89,7 @@ class ReadingActor:
         for item in batch["work"]:
             segment, video_id = pickle.loads(item)
             for chunk in self._process.read(segment, video_id, tick=lambda *_: None):
-                yield {"chunk": _objects([pickle.dumps(chunk, protocol=5)])}
+                yield {"chunk": objects([pickle.dumps(chunk, protocol=5)])}
 
 
 class EncodingActor:
@@ -92,7 +99,7 @@ class EncodingActor:
         self._encode = FaceEncoder(encoding, "cuda" if has_gpu else "cpu", threads=None if has_gpu else 1)
 
     def __call__(self, batch: Batch) -> Batch:
-        return {"receipt": _objects([pickle.dumps(self._receipt(pickle.loads(chunk))) for chunk in batch["chunk"]])}
+        return {"receipt": objects([pickle.dumps(self._receipt(pickle.loads(chunk))) for chunk in batch["chunk"]])}
 
     def _receipt(self, chunk: Chunk) -> Written | FcvideoError:
         try:
@@ -101,7 +108,7 @@ class EncodingActor:
             return error
 
 
-def _objects(values: list[bytes]) -> np.ndarray:
+def objects(values: list[bytes]) -> np.ndarray:
     """An array of the bytes as they are; numpy's own would cut trailing zeros."""
     array = np.empty(len(values), object)
     array[:] = values

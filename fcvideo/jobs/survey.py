@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from fcvideo.config import EmbedSettings, RenderSettings
+from fcvideo.faces.crop import Framing
 from fcvideo.jobs.cluster import ray_cluster
 from fcvideo.jobs.devices import count_cores
 from fcvideo.jobs.encoding import Encoding, Written
@@ -18,6 +19,7 @@ from fcvideo.jobs.pipeline_local import run_local
 from fcvideo.jobs.progress import Reporter
 from fcvideo.jobs.reader_process import ReaderPool
 from fcvideo.jobs.reading import FaceReader, Looking
+from fcvideo.models.facecycle import FaceCycleConfig
 from fcvideo.video.inputs import Source
 
 
@@ -39,11 +41,17 @@ class Survey:
         # As many readers as cores: where the encoder is the slower one, they wait for it.
         self._pool = stack.enter_context(ReaderPool(reader, looking, settings.workers or count_cores()))
 
-    def plan(self, sources: Sequence[Source], ledger: Ledger, *, keep: bool) -> list[VideoState]:
-        """What is known of each source, and which of its segments are missing; `keep` as in `Ledger.enter`."""
+    def plan(
+        self, sources: Sequence[Source], ledger: Ledger, *, keep: bool, is_thorough: bool = False
+    ) -> list[VideoState]:
+        """What is known of each source, and which of its segments are missing; `keep` as in `Ledger.enter`.
+
+        `is_thorough` plans finished videos too, so that their states have their segments.
+        """
         self._reporter.begin("planning", len(sources))
         states: list[VideoState] = []
-        for plan in self._pool.plan([(source, ledger.known_id(source)) for source in sources]):
+        work = [(source, None if is_thorough else ledger.known_id(source)) for source in sources]
+        for plan in self._pool.plan(work):
             states.append(ledger.enter(plan, keep=keep))
             self._reporter.update(len(states), videos=len(states))
         self._reporter.end()
@@ -86,3 +94,17 @@ class Survey:
         self.close()
         self._stack.enter_context(ray_cluster(self._settings.address, self._gpus))
         return run_ray(work, self._reader, self._looking, self._encoding, self._gpus, self._settings.workers)
+
+
+def make_looking(
+    settings: EmbedSettings | RenderSettings, config: FaceCycleConfig, fps: float | None = None
+) -> Looking:
+    return Looking(
+        fps=fps,
+        start_seconds=settings.start,
+        duration_seconds=settings.duration,
+        min_face_px=settings.min_face,
+        score_threshold=settings.score,
+        side_px=config.image_side,
+        framing=Framing(config.framing_side_factor, config.framing_center),
+    )

@@ -22,6 +22,8 @@ from fcvideo.rendering.panel import draw_panel, panel_size
 from fcvideo.rendering.portrait import Looks, Motion, PortraitPainter, Portraits
 from fcvideo.rendering.target import Target, framing_of, load_mean_face
 
+CPU_FACES_PER_PASS, GPU_FACES_PER_PASS = 8, 16
+
 
 @dataclass(frozen=True)
 class Rendering:
@@ -77,12 +79,16 @@ def make_renderer(rendering: Rendering, device: str = "cpu") -> Renderer:
 
 
 class Renderer(ABC):
-    """Renders frames in batches; no picture depends on the others of its batch, but for rounding."""
+    """Renders frames in batches; no picture depends on the others of its batch.
+
+    To the bit, because all passes are of one size: of another size, pixels come out different by a grey level.
+    """
 
     def __init__(self, rendering: Rendering, device: str = "cpu") -> None:
         self.rendering = rendering
         self.painter = PortraitPainter(load_model(rendering.model), device, rendering.precision)
         self.framing = framing_of(self.painter)
+        self._faces_per_pass = CPU_FACES_PER_PASS if device == "cpu" else GPU_FACES_PER_PASS
 
     @property
     @abstractmethod
@@ -116,7 +122,11 @@ class Renderer(ABC):
             if moment.box is not None and key[1] > 0 and key not in places:
                 places[key] = len(chosen)
                 chosen.append(moment)
-        made = self.make(self._look(chosen)) if chosen else None
+        size = self._faces_per_pass
+        made = []
+        for start in range(0, len(chosen), size):
+            part = chosen[start : start + size]
+            made.append(self.make(self._look(part + part[-1:] * (size - len(part)))))
         return [self._compose(moment, made, places.get(key)) for key, moment in zip(keys, moments, strict=True)]
 
     def _look(self, moments: Sequence[Moment]) -> _Faces:
@@ -142,8 +152,10 @@ class Renderer(ABC):
         assert moment.box is not None
         return crop_face(moment.face_image, crop_affine(moment.box, side_px, self.framing), side_px)
 
-    def _compose(self, moment: Moment, made: _Made | None, place: int | None) -> np.ndarray:
+    def _compose(self, moment: Moment, all_made: Sequence[_Made], face: int | None) -> np.ndarray:
         size_px = self.rendering.size_px
+        made = None if face is None else all_made[face // self._faces_per_pass]
+        place = None if face is None else face % self._faces_per_pass
         if self.rendering.compose == "paste":
             return self.paste(moment, None if made is None or place is None else made.results[place])
         if self.rendering.compose == "crop":

@@ -145,6 +145,11 @@ class EarlierTable:
         self._spans = self._find_spans()
         self._group: tuple[int, pa.Table] | None = None
 
+    @property
+    def videos(self) -> list[str]:
+        """Names, in the order of their rows."""
+        return list(self._spans)
+
     def _find_spans(self) -> dict[str, tuple[int, int]]:
         """Video -> first row and the row after its last; a video's rows stand together."""
         spans: dict[str, tuple[int, int]] = {}

@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 
@@ -14,6 +15,7 @@ from fcvideo.video.container import demux, open_file, open_video, reading_error
 from fcvideo.video.decode import decode_in_order
 from fcvideo.video.inputs import Source
 from fcvideo.video.picture import orientation
+from fcvideo.video.still import read_still
 
 _NUM_BLOCKS = 16
 _BLOCK_BYTES = 1 << 16
@@ -21,7 +23,10 @@ _BLOCK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """`width` and `height` are of the first picture, upright; None where the file does not say."""
+    """`width` and `height` are of the first picture, upright; None where the file does not say.
+
+    An image is a video of one frame at time 0.
+    """
 
     container: str
     codec: str
@@ -40,6 +45,8 @@ class VideoInfo:
 def probe(source: Source) -> VideoInfo:
     """Opens the file and decodes up to the first picture. Errors: VideoError with a status of VIDEO_STATUSES."""
     size_bytes = _size_bytes(source)
+    if source.is_image:
+        return _probe_image(source, size_bytes)
     with open_video(source) as (container, stream):
         pictures = decode_in_order(demux(source, container, stream), stream)
         frame = next((picture.frame for picture in pictures if picture.frame is not None), None)
@@ -65,6 +72,24 @@ def probe(source: Source) -> VideoInfo:
             size_bytes=size_bytes,
             pixel_aspect=1 / pixel_aspect if is_turned else pixel_aspect,
         )
+
+
+def _probe_image(source: Source, size_bytes: int) -> VideoInfo:
+    height, width, _ = read_still(source.path).shape
+    return VideoInfo(
+        container="image",
+        codec=Path(source.path).suffix[1:].lower(),
+        width=width,
+        height=height,
+        rotation_deg=0,
+        is_mirrored=False,
+        pixel_aspect=Fraction(1),
+        average_rate=None,
+        duration_seconds=0.0,
+        start_seconds=0.0,
+        num_frames_from_header=1,
+        size_bytes=size_bytes,
+    )
 
 
 def _seconds(pts: int | None, time_base: Fraction | None) -> float | None:

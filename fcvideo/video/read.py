@@ -17,6 +17,7 @@ from fcvideo.video.container import demux, open_video, seek_to_key
 from fcvideo.video.decode import Picture, decode_in_order, decode_indexed
 from fcvideo.video.picture import RgbConverter
 from fcvideo.video.segments import Segment
+from fcvideo.video.still import read_still
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,9 @@ def read_frames(
     Only these are converted to RGB, slower but without a shift of the colors if `is_exact`: for pictures that are
     written again. Memory is bounded by the decoder's own buffer. Errors: VideoError.
     """
+    if segment.source.is_image:
+        yield Frame(0, 0, 0, 0.0, read_still(segment.source.path), is_damaged=False)
+        return
     convert = RgbConverter(is_exact)
     sampler = _Sampler(segment, fps)
     for frame_index, picture in _pictures(segment, threads):

@@ -78,8 +78,11 @@ def plan_segments(
     """Segments of about `segment_seconds`, in order; the cut depends on the file and these arguments alone.
 
     `start_seconds` and `duration_seconds` bound presentation time as the container says it; frame indices still count
-    from the video's first frame. Empty if no frame is within the bounds. Errors: VideoError.
+    from the video's first frame. Empty if no frame is within the bounds. An image is one segment, whatever the bounds.
+    Errors: VideoError.
     """
+    if source.is_image:
+        return [Segment(source, 0, 1, Fraction(1, 1000), False)]
     index, time_base = index_packets(source)
     window_start = window_end = None
     if start_seconds is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import av.error
+import numpy as np
 import PIL.Image
 import pytest
 from av.stream import Disposition
@@ -176,10 +177,22 @@ def test_a_url_reads_like_the_file(server: tuple[str, bool], video: Path) -> Non
 
 
 def test_a_picture_is_not_a_video(tmp_path: Path) -> None:
-    PIL.Image.new("RGB", (64, 48)).save(tmp_path / "still.png")
+    PIL.Image.new("RGB", (64, 48)).save(tmp_path / "still.mp4", "PNG")
     with pytest.raises(VideoError) as caught:
-        probe(Source(str(tmp_path / "still.png"), "still.png"))
+        probe(Source(str(tmp_path / "still.mp4"), "still.mp4"))
     assert caught.value.status == "not_media"
+
+
+def test_an_image_file_is_a_video_of_one_frame(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    PIL.Image.fromarray(picture).save(tmp_path / "still.png")
+    source = Source(str(tmp_path / "still.png"), "still.png")
+    info = probe(source)
+    assert (info.container, info.codec, info.width, info.height) == ("image", "png", 64, 48)
+    (segment,) = plan_segments(source, start_seconds=5.0)
+    (frame,) = read_frames(segment)
+    assert (frame.frame_index, frame.pts_seconds) == (0, 0.0)
+    assert np.array_equal(frame.image, picture)
 
 
 def test_only_the_video_stream_is_demuxed(media: Path) -> None:

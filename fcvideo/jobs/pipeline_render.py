@@ -1,0 +1,39 @@
+"""Renders pieces in several processes of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from fcvideo.errors import VideoError
+from fcvideo.jobs.devices import count_cores
+from fcvideo.jobs.render_segment import Piece, Rendered, SegmentRenderer
+from fcvideo.jobs.worker_process import WorkerPool, WorkerProcess
+
+Tick = Callable[[Piece, tuple[float, int]], None]  # a piece; presentation time and number of frames it has come to
+
+
+class RenderProcess(WorkerProcess):
+    """One process that renders. There is a receipt for every piece, even if it dies over it."""
+
+    def __init__(self, renderer: type[SegmentRenderer], device: str) -> None:
+        super().__init__(renderer, device)
+
+    def render(self, piece: Piece, tick: Tick) -> Iterator[Rendered]:
+        try:
+            yield from self.ask("render", (piece,), lambda progress: tick(piece, progress))
+        except VideoError as error:
+            segment = piece.segment
+            message = f"segment {segment.index + 1} of {segment.num_segments}: {error}"
+            yield Rendered(piece.output, segment.index, status=error.status, error=message)
+
+
+def render_local(
+    pieces: Sequence[Piece], renderer: type[SegmentRenderer], gpus: int, workers: int | None, tick: Tick
+) -> Iterator[Rendered]:
+    """A receipt for every piece. Processes: one to a GPU, or to a CPU core."""
+
+    def start(number: int) -> RenderProcess:
+        return RenderProcess(renderer, f"cuda:{number % gpus}" if gpus else "cpu")
+
+    with WorkerPool(start, workers or gpus or count_cores()) as pool:
+        yield from pool.spread(pieces, lambda process, piece: process.render(piece, tick))

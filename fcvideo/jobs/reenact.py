@@ -1,0 +1,55 @@
+"""`fcvideo reenact`: the motion of one face, its expression and head pose, on another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fcvideo.config import ReenactSettings
+from fcvideo.errors import SettingsError
+from fcvideo.jobs.motion_source import TABLE_SUFFIX, CodeTable
+from fcvideo.jobs.outputs import MotionSource, read_pairs, reenacted
+from fcvideo.jobs.render import Task, Workers, render
+from fcvideo.models.store import model_hash
+from fcvideo.video.inputs import Source, resolve_inputs
+
+
+def reenact(settings: ReenactSettings, workers: Workers | None = None) -> dict[str, Any]:
+    """Makes an output of every source and target, or of those in `pairs`; gives the summary.
+
+    Errors: UsageError's children.
+    """
+    if not settings.source or not settings.target:
+        raise SettingsError("reenact: expected --source and --target, whose motion and whose face")
+    limit = None if settings.pairs else settings.limit
+    found = resolve_inputs(settings.source, limit, images=True)
+    tables = _open_tables(found, settings.model)
+    sources = [one for source in found for one in _motion_sources(source, tables)]
+    targets = resolve_inputs(settings.target, images=True)
+    if settings.pairs:
+        pairs = read_pairs(Path(settings.pairs), sources, targets)[: settings.limit]
+    else:
+        pairs = [(source, target) for source in sources for target in targets]
+    place, orders = reenacted(pairs, settings.out)
+    task = Task(
+        "reenact",
+        place,
+        orders,
+        compose=settings.compose or "crop",
+        neutral=settings.neutral,
+        is_relative=settings.motion == "relative",
+        target_time=settings.target_time,
+        tables=tables,
+    )
+    return render(settings, task, workers or Workers())
+
+
+def _open_tables(sources: list[Source], model: str) -> dict[str, CodeTable]:
+    """By path. Errors: InputError."""
+    paths = [source.path for source in sources if source.path.lower().endswith(TABLE_SUFFIX)]
+    return {path: CodeTable(Path(path), model_hash(model)) for path in paths}
+
+
+def _motion_sources(source: Source, tables: dict[str, CodeTable]) -> list[MotionSource]:
+    table = tables.get(source.path)
+    return [MotionSource(source)] if table is None else table.sources()

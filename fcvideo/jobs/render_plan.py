@@ -1,0 +1,120 @@
+"""From looked-at sources to pieces: who is shown where, in which motion, and which segments are still to render."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fcvideo.jobs.ledger import VideoState
+from fcvideo.jobs.meter import Span, span_of
+from fcvideo.jobs.motion_plan import MotionPlan, Wish, plan_motion
+from fcvideo.jobs.motion_source import SourceRows, table_segments
+from fcvideo.jobs.outputs import MotionSource, Order
+from fcvideo.jobs.render_segment import Piece, Rendered, record_path
+from fcvideo.rendering.portrait import PortraitPainter
+from fcvideo.rendering.renderer import Rendering
+from fcvideo.tables.parts import video_key
+from fcvideo.video.provenance import Mark
+from fcvideo.video.segments import Segment
+from fcvideo.video.write import Coding
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedSource:
+    """A source whose faces are known."""
+
+    source: MotionSource
+    segments: Sequence[Segment]
+    info: Mapping[str, Any]  # what is known of the video, as the videos table names it; empty for a table
+    plan_folder: Path
+    reference: np.ndarray | None  # (D,) its neutral code, where motion counts from there
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return None if self.source.is_table else (self.info["width"], self.info["height"])
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        return Fraction(self.info.get("pixel_aspect", 1))
+
+    def frames(self, plan: MotionPlan, segment: Segment) -> slice:
+        """Positions of a segment's frames in the plan; a source that is read in one go is one segment."""
+        if not segment.is_indexed:
+            return slice(0, len(plan.frame_index))
+        return plan.within(segment.start_pts, segment.end_pts, segment.time_base)
+
+
+def plan_source(
+    source: MotionSource,
+    state: VideoState | None,
+    found: SourceRows,
+    wish: Wish,
+    parts_folder: Path,
+    painter: PortraitPainter | None,
+) -> PlannedSource:
+    """`state` is None for a table. Errors: InputError, VideoError, as `plan_motion`."""
+    folder = parts_folder / video_key(source.key) / "motion"
+    reference = plan_motion(found.rows, found.track_ids, wish, folder, painter)
+    if state is not None:
+        return PlannedSource(source, state.segments, state.known, folder, reference)
+    segments = list(table_segments(source.source, MotionPlan.load(folder).pts_seconds))
+    return PlannedSource(source, segments, {}, folder, reference)
+
+
+@dataclass(frozen=True)
+class OrderPlan:
+    """One output's pieces: all of them in order, with the receipts of those that are rendered."""
+
+    order: Order
+    pieces: Sequence[Piece]
+    rendered: Mapping[int, Rendered]  # by segment
+    spans: Mapping[int, Span]  # by segment, in seconds
+
+    def missing(self) -> Iterator[Piece]:
+        return (piece for piece in self.pieces if piece.segment.index not in self.rendered)
+
+
+def plan_order(
+    order: Order,
+    planned: PlannedSource,
+    rendering: Rendering,
+    target_file: Path | None,
+    folder: Path,
+    coding: Coding,
+    mark: Mark,
+) -> OrderPlan:
+    """`folder` is that of the output's parts."""
+    plan = MotionPlan.load(planned.plan_folder)
+    suffix = order.path.suffix.lower() if planned.source.is_image else ".mp4"
+    is_of_source = rendering.compose == "paste" and rendering.kind != "reenact"
+    pieces = []
+    for segment in planned.segments:
+        frames = planned.frames(plan, segment)
+        if frames.start < frames.stop:
+            pieces.append(
+                Piece(
+                    output=order.name,
+                    segment=segment,
+                    frames=frames,
+                    plan_folder=planned.plan_folder,
+                    size=planned.size,
+                    pixel_aspect=planned.pixel_aspect if is_of_source else Fraction(1),
+                    rendering=replace(rendering, reference=planned.reference),
+                    target_file=target_file,
+                    path=folder / f"{segment.index:05d}{suffix}",
+                    coding=coding,
+                    mark=mark,
+                )
+            )
+    rendered = {}
+    for piece in pieces:
+        if piece.path.exists() and (record := record_path(piece.path)).exists():
+            rendered[piece.segment.index] = Rendered(**json.loads(record.read_text()))
+    spans = {piece.segment.index: span_of(piece.segment, planned.info) for piece in pieces}
+    return OrderPlan(order, pieces, rendered, spans)

@@ -1,0 +1,177 @@
+"""Renders one segment of one output into a file of its own: the work of a rendering process."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from fcvideo.atomic import write_json
+from fcvideo.errors import FcvideoError, VideoError
+from fcvideo.jobs.moments import Moments, TimedMoment
+from fcvideo.jobs.motion_plan import MotionPlan
+from fcvideo.jobs.reading import describe_error
+from fcvideo.rendering.portrait import PortraitPainter
+from fcvideo.rendering.renderer import Renderer, Rendering, make_renderer
+from fcvideo.rendering.target import Target, TargetFinder
+from fcvideo.video.inputs import Source
+from fcvideo.video.join import Joined, join_segments
+from fcvideo.video.provenance import Mark
+from fcvideo.video.segments import Segment
+from fcvideo.video.still import write_still
+from fcvideo.video.write import Coding, SegmentWriter
+
+FRAMES_PER_BATCH = 16
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One segment of one output: all that a worker must know to render it."""
+
+    output: str  # its name
+    segment: Segment  # of the source
+    frames: slice  # the segment's positions in the motion plan
+    plan_folder: Path
+    size: tuple[int, int] | None  # width and height of the source's pictures; None for a table
+    pixel_aspect: Fraction  # of the pictures to write
+    rendering: Rendering  # without its target, which lies in a file
+    target_file: Path | None
+    path: Path  # of the part to write: a video or, for an image, a picture
+    coding: Coding
+    mark: Mark
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The receipt for one piece that is on the disk, or, with another status than ok, is not."""
+
+    output: str
+    segment: int
+    num_frames: int = 0
+    num_faces: int = 0  # shown at their own time
+    num_held: int = 0  # shown while the face is away
+    num_missing: int = 0  # held for so long that a pasted face has faded
+    num_lost: int = 0  # could not be decoded: the picture before is repeated
+    status: str = "ok"
+    error: str | None = None
+    seconds: float = 0.0
+
+
+class SegmentRenderer:
+    """Renders pieces on one device. Lives in a process of its own."""
+
+    def __init__(self, device: str) -> None:
+        if device == "cpu":
+            torch.set_num_threads(1)
+        self.device = device
+        self.tick: Callable[[tuple[float, int]], None] = lambda progress: None  # presentation time, frames done
+        self._renderer: tuple[tuple[Any, ...], Renderer] | None = None
+
+    def render(self, piece: Piece) -> Rendered:
+        """Writes the piece's part, then its record beside it. Errors: UsageError's; a video's are in the receipt."""
+        started = time.monotonic()
+        try:
+            counts = self._write(piece)
+        except VideoError as error:
+            return Rendered(piece.output, piece.segment.index, status=error.status, error=str(error))
+        except FcvideoError:
+            raise
+        except Exception as error:
+            return Rendered(piece.output, piece.segment.index, status="error", error=describe_error(error))
+        rendered = Rendered(
+            piece.output,
+            piece.segment.index,
+            num_frames=counts.total(),
+            num_faces=counts["face"],
+            num_held=counts["held"],
+            num_missing=counts["missing"],
+            num_lost=counts["lost"],
+            seconds=round(time.monotonic() - started, 3),
+        )
+        write_json(record_path(piece.path), asdict(rendered))
+        return rendered
+
+    def _write(self, piece: Piece) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        if piece.path.suffix != ".mp4":
+            for timed, picture in self._pictures(piece):
+                counts[timed.kind] += 1
+                write_still(piece.path, picture, piece.mark)
+            return counts
+        width, height = self._renderer_of(piece).size(*(piece.size or (None, None)))
+        time_base = piece.segment.time_base
+        with SegmentWriter(piece.path, width, height, time_base, piece.coding, piece.pixel_aspect) as writer:
+            for timed, picture in self._pictures(piece):
+                counts[timed.kind] += 1
+                writer.write(picture, timed.pts, timed.duration)
+                self.tick((float(timed.pts * time_base), counts.total()))
+        return counts
+
+    def _pictures(self, piece: Piece) -> Iterator[tuple[TimedMoment, np.ndarray]]:
+        renderer = self._renderer_of(piece)
+        moments = Moments(piece.segment, piece.frames, MotionPlan.load(piece.plan_folder), piece.size)
+        for batch in _batches(moments, FRAMES_PER_BATCH):
+            yield from zip(batch, renderer.render([timed.moment for timed in batch]), strict=True)
+
+    def _renderer_of(self, piece: Piece) -> Renderer:
+        """Kept from piece to piece of one output, for it takes a moment to make."""
+        key = (piece.output, piece.rendering.kind, piece.target_file)
+        if self._renderer is None or self._renderer[0] != key:
+            target = None if piece.target_file is None else load_target(piece.target_file)
+            self._renderer = key, make_renderer(replace(piece.rendering, target=target), self.device)
+        return self._renderer[1]
+
+
+class Finisher:
+    """What else opens files of unknown origin: looks for targets, and joins parts with their source's sound."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+        self.tick: Callable[[Any], None] = lambda progress: None
+
+    def find_target(
+        self, source: Source, time_seconds: float | None, model: str, min_face_px: int, score: float, path: Path
+    ) -> None:
+        """Writes a target to `path`. Errors: InputError."""
+        from fcvideo.models.store import load_model
+
+        target = TargetFinder(PortraitPainter(load_model(model)), min_face_px, score).find(source, time_seconds)
+        save_target(target, path)
+
+    def join(self, parts: Sequence[Path], out: Path, sound: Source | None, mark: Mark, is_excerpt: bool) -> Joined:
+        """Errors: VideoError, OutputError."""
+        return join_segments(parts, out, sound=sound, mark=mark, is_excerpt=is_excerpt)
+
+
+def record_path(part: Path) -> Path:
+    """Where a part's receipt lies; it is written after the part."""
+    return part.with_suffix(".json")
+
+
+def save_target(target: Target, path: Path) -> None:
+    pts_seconds = np.nan if target.pts_seconds is None else target.pts_seconds
+    with path.open("wb") as file:
+        np.savez(file, name=target.name, picture=target.picture, box=target.box, pts_seconds=pts_seconds)
+
+
+def load_target(path: Path) -> Target:
+    with np.load(path) as arrays:
+        pts_seconds = float(arrays["pts_seconds"])
+        return Target(
+            str(arrays["name"]), arrays["picture"], arrays["box"], None if np.isnan(pts_seconds) else pts_seconds
+        )
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
