@@ -204,7 +204,12 @@ class RenderSettings(RunSettings):
     compose: Compose | None = setting(
         None, "The square face, a labelled panel of all steps, or the face pasted back into its picture."
     )
-    size: int = setting(256, "Side of the square face, in pixels.", minimum=64, maximum=512)
+    size: int | None = setting(
+        None,
+        "Side of the square face in pixels; 256 by default, or as large as in the picture that it is pasted into.",
+        minimum=64,
+        maximum=512,
+    )
     face: int | None = setting(None, "Number of the track to render (embed writes them); the main face by default.")
     at: str | None = setting(None, "Render the face at this point, 'x,y' in pixels of the upright picture.")
     smooth_codes: float = setting(0.0, "Smooth expression over this many seconds; 0 leaves it.", minimum=0)

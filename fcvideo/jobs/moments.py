@@ -51,12 +51,16 @@ class _Fitted:
 
 class Moments:
     """Iterates over a segment's frames. `frames` are their positions in the plan; `size` is width and height of the
-    pictures, None for a table, which has none. Errors: VideoError.
+    pictures, None for a table, which has none. `is_exact`: as exact in color as pictures must be that are written
+    again; it takes ten times as long. Errors: VideoError.
     """
 
-    def __init__(self, segment: Segment, frames: slice, plan: MotionPlan, size: tuple[int, int] | None) -> None:
+    def __init__(
+        self, segment: Segment, frames: slice, plan: MotionPlan, size: tuple[int, int] | None, *, is_exact: bool
+    ) -> None:
         self._segment, self._frames, self._plan, self._size = segment, frames, plan, size
-        self._finder = PictureFinder(segment.source)
+        self._is_exact = is_exact
+        self._finder = PictureFinder(segment.source, is_exact=is_exact)
         self._own: tuple[int, _Fitted] | None = None  # the last frame that shows its own face
         self._found: tuple[int, _Fitted] | None = None  # the last one that was looked for elsewhere
         self._last: Moment | None = None
@@ -66,7 +70,7 @@ class Moments:
             for position in range(self._frames.start, self._frames.stop):
                 yield self._timed(position, self._moment(position, None), self._pts(position), 0)
             return
-        for frame in read_frames(self._segment, is_exact=True):
+        for frame in read_frames(self._segment, is_exact=self._is_exact):
             position = self._position(frame)
             if frame.image is None:
                 moment = self._last or self._stand_in(position)
@@ -150,8 +154,8 @@ class Moments:
 class PictureFinder:
     """Single frames of a source, exactly as `read_frames` gives them. Errors: VideoError."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, *, is_exact: bool) -> None:
+        self._source, self._is_exact = source, is_exact
 
     @cached_property
     def _segments(self) -> list[Segment]:
@@ -164,7 +168,7 @@ class PictureFinder:
             starts = [s.start_pts for s in self._segments if s.start_pts is not None]
             segment = self._segments[max(bisect_right(starts, pts) - 1, 0)]
             segment = replace(segment, start_pts=pts, end_pts=pts + 1)
-        for frame in read_frames(segment, is_exact=True):
+        for frame in read_frames(segment, is_exact=self._is_exact):
             if frame.frame_index == frame_index and frame.image is not None:
                 return frame.image
         raise VideoError("error", f"{self._source.path}: frame {frame_index} was not found again; changed?")

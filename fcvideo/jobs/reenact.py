@@ -35,7 +35,7 @@ def reenact(settings: ReenactSettings, workers: Workers | None = None) -> dict[s
         "reenact",
         place,
         orders,
-        compose=settings.compose or "crop",
+        compose=settings.compose or "paste",
         neutral=settings.neutral,
         is_relative=settings.motion == "relative",
         target_time=settings.target_time,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from fcvideo import __version__
 from fcvideo.config import Compose, Neutral, RenderSettings
 from fcvideo.errors import InputError, SettingsError, VideoError
+from fcvideo.faces.crop import Framing
 from fcvideo.jobs.encoding import Encoding
 from fcvideo.jobs.engine import choose_engine, choose_precision, claim_gpus
 from fcvideo.jobs.execution import Execution
@@ -33,7 +34,7 @@ from fcvideo.jobs.render_segment import SegmentRenderer
 from fcvideo.jobs.survey import Survey, make_looking
 from fcvideo.models.store import load_config, load_model, locate_model, model_hash
 from fcvideo.rendering.portrait import PortraitPainter
-from fcvideo.rendering.renderer import Rendering
+from fcvideo.rendering.renderer import SIZE_PX, Rendering
 from fcvideo.tables.parts import Parts, video_key
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import fingerprint
@@ -232,9 +233,10 @@ class _Run:
             model=self.model,
             precision=self.precision,
             compose=task.compose,
-            size_px=settings.size,
+            size_px=settings.size or SIZE_PX,
             neutral=task.neutral,
         )
+        framing = Framing(self.config.framing_side_factor, self.config.framing_center)
         return [
             plan_order(
                 order,
@@ -244,6 +246,7 @@ class _Run:
                 self.records.folder(order),
                 self.coding,
                 mark,
+                usual_framing=None if settings.size else framing,
             )
             for order in self._still_wanted(orders)
         ]

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from fcvideo.faces.crop import Framing
 from fcvideo.jobs.ledger import VideoState
 from fcvideo.jobs.meter import Span, span_of
 from fcvideo.jobs.motion_plan import MotionPlan, Wish, plan_motion
 from fcvideo.jobs.motion_source import SourceRows, table_segments
 from fcvideo.jobs.outputs import MotionSource, Order
-from fcvideo.jobs.render_segment import Piece, Rendered, record_path
+from fcvideo.jobs.render_segment import Piece, Rendered, load_target, record_path
 from fcvideo.rendering.portrait import PortraitPainter
-from fcvideo.rendering.renderer import Rendering
+from fcvideo.rendering.renderer import Rendering, usual_size_px
 from fcvideo.tables.parts import video_key
 from fcvideo.video.provenance import Mark
 from fcvideo.video.segments import Segment
@@ -88,9 +89,16 @@ def plan_order(
     folder: Path,
     coding: Coding,
     mark: Mark,
+    usual_framing: Framing | None,
 ) -> OrderPlan:
-    """`folder` is that of the output's parts."""
+    """`folder` is that of the output's parts; with `usual_framing`, the model's, the square has its usual size."""
     plan = MotionPlan.load(planned.plan_folder)
+    rendering = replace(rendering, reference=planned.reference)
+    if usual_framing is not None:
+        height_px = float(np.median(plan.boxes[:, 3]))  # of a box in the picture that the face is pasted into
+        if rendering.kind == "reenact" and target_file is not None:
+            height_px = float(load_target(target_file).box[3])
+        rendering = replace(rendering, size_px=usual_size_px(rendering.compose, height_px, usual_framing))
     suffix = order.path.suffix.lower() if planned.source.is_image else ".mp4"
     is_of_source = rendering.compose == "paste" and rendering.kind != "reenact"
     pieces = []
@@ -105,7 +113,7 @@ def plan_order(
                     plan_folder=planned.plan_folder,
                     size=planned.size,
                     pixel_aspect=planned.pixel_aspect if is_of_source else Fraction(1),
-                    rendering=replace(rendering, reference=planned.reference),
+                    rendering=rendering,
                     target_file=target_file,
                     path=folder / f"{segment.index:05d}{suffix}",
                     coding=coding,

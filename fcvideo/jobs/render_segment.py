@@ -118,7 +118,8 @@ class SegmentRenderer:
 
     def _pictures(self, piece: Piece) -> Iterator[tuple[TimedMoment, np.ndarray]]:
         renderer = self._renderer_of(piece)
-        moments = Moments(piece.segment, piece.frames, MotionPlan.load(piece.plan_folder), piece.size)
+        plan, is_exact = MotionPlan.load(piece.plan_folder), piece.rendering.shows_source
+        moments = Moments(piece.segment, piece.frames, plan, piece.size, is_exact=is_exact)
         for batch in _batches(moments, FRAMES_PER_BATCH):
             yield from zip(batch, renderer.render([timed.moment for timed in batch]), strict=True)
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fcvideo.config import Compose, Neutral
-from fcvideo.faces.crop import crop_affine, crop_face
+from fcvideo.faces.crop import Framing, crop_affine, crop_face
 from fcvideo.faces.paste import match_color, paste_face, soft_mask, square_mask
 from fcvideo.models.facecycle import denormalize
 from fcvideo.models.flow_color import color_flow
@@ -23,6 +23,9 @@ from fcvideo.rendering.portrait import Looks, Motion, PortraitPainter, Portraits
 from fcvideo.rendering.target import Target, framing_of, load_mean_face
 
 CPU_FACES_PER_PASS, GPU_FACES_PER_PASS = 8, 16
+
+SIZE_PX = 256
+SMALLEST_PX, LARGEST_PX = 64, 512
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class Rendering:
     neutral: Neutral = "de-expression"
     target: Target | None = None  # the face to move, or to show instead
     reference: np.ndarray | None = None  # (D,) the source's neutral code: its motion counts from there
+
+    @property
+    def shows_source(self) -> bool:
+        """Whether pixels of the source are part of the result."""
+        return self.kind != "reenact" or self.compose == "panel"
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,14 @@ class _Made:
 
     results: np.ndarray
     steps: dict[str, np.ndarray]
+
+
+def usual_size_px(compose: Compose, box_height_px: float, framing: Framing) -> int:
+    """Side of the square face where none was asked for: that in the picture, where a face is pasted into one."""
+    if compose != "paste":
+        return SIZE_PX
+    side_px = min(max(framing.side_factor * box_height_px, SMALLEST_PX), LARGEST_PX)
+    return 2 * round(side_px / 2)
 
 
 def make_renderer(rendering: Rendering, device: str = "cpu") -> Renderer:
