@@ -24,6 +24,7 @@ from fcvideo.config import DEFAULT_MODEL, PrepareSettings, TrainSettings
 from fcvideo.errors import FcvideoError, InputError, OutputError, SettingsError, TrainingError
 from fcvideo.jobs.cluster import cluster_cores, cluster_gpus, ray_cluster
 from fcvideo.jobs.devices import resolve_gpus
+from fcvideo.jobs.model_face import write_mean_face
 from fcvideo.jobs.prepare import prepare
 from fcvideo.jobs.progress import Reporter
 from fcvideo.models.facecycle import FaceCycleConfig
@@ -73,6 +74,8 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             else:
                 rank = Rank(0, 1, "cuda:0" if ranks.device == "cuda" else "cpu")
                 found = _run(settings, store, rank, show.report)
+        if settings.model != moco.NAME:
+            write_mean_face(ClipStore(settings.data, settings.limit), Path(settings.out) / "model")
         return summary | found | {"model": str(Path(given.out) / "model")}
 
 
