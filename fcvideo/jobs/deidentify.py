@@ -6,13 +6,13 @@ from typing import Any
 
 from fcvideo.config import DeidentifySettings
 from fcvideo.jobs.outputs import altered, one_target, seen_sources
-from fcvideo.jobs.render import Task, Workers, render
+from fcvideo.jobs.render import Stages, Task, render
 
 
-def deidentify(settings: DeidentifySettings, workers: Workers | None = None) -> dict[str, Any]:
+def deidentify(settings: DeidentifySettings, stages: Stages | None = None) -> dict[str, Any]:
     """Makes an output of every input; gives the summary. Errors: UsageError's children."""
     sources = seen_sources(settings.inputs, settings.out, settings.limit)
     target = None if settings.identity is None else one_target(settings.identity)
     place, orders = altered(sources, target, settings.inputs, settings.out)
     task = Task("deidentify", place, orders, compose=settings.compose or "paste")
-    return render(settings, task, workers or Workers())
+    return render(settings, task, stages or Stages())

@@ -12,7 +12,7 @@ from fcvideo.jobs.cluster import ray_cluster
 from fcvideo.jobs.engine import choose_engine
 from fcvideo.jobs.finishing import Finishing
 from fcvideo.jobs.meter import Meter
-from fcvideo.jobs.pipeline_render import render_local
+from fcvideo.jobs.pipeline_render import RenderPool
 from fcvideo.jobs.progress import Reporter
 from fcvideo.jobs.render_plan import OrderPlan
 from fcvideo.jobs.render_segment import Piece, Rendered, SegmentRenderer
@@ -21,7 +21,9 @@ Finished = tuple[OrderPlan, dict[str, Any]]  # and what is to be said of it
 
 
 class Execution:
-    """The second half of a rendering job. A cluster that it joins is kept as long as `stack`."""
+    """The second half of a rendering job. Its first process starts at once, so that its imports run beside the first
+    half; it is kept, as a cluster that is joined is, as long as `stack`.
+    """
 
     def __init__(
         self,
@@ -33,6 +35,9 @@ class Execution:
     ) -> None:
         self._settings, self._gpus, self._renderer = settings, gpus, renderer
         self._reporter, self._stack = reporter, stack
+        self._pool: RenderPool | None = None
+        if settings.engine != "ray" and settings.address is None:
+            self._pool = stack.enter_context(RenderPool(renderer, gpus, settings.workers))
 
     def run(self, plans: Sequence[OrderPlan], finishing: Finishing) -> Iterator[Finished]:
         """Every output, when it is finished. Errors: OutputError."""
@@ -59,20 +64,17 @@ class Execution:
         """A receipt for every piece."""
         if not pieces:
             return
-        gpus, workers = self._gpus, self._settings.workers
-        if choose_engine(self._settings, gpus, meter.total_seconds) == "local":
-            yield from render_local(
-                pieces,
-                self._renderer,
-                gpus,
-                workers,
-                tick=lambda piece, progress: meter.tick((piece.output, piece.segment.index), *progress),
-            )
-            return
+        if self._pool is not None:
+            if choose_engine(self._settings, self._gpus, meter.total_seconds) == "local":
+                yield from self._pool.render(
+                    pieces, lambda piece, progress: meter.tick((piece.output, piece.segment.index), *progress)
+                )
+                return
+            self._pool.close()
         from fcvideo.jobs.pipeline_render_ray import render_ray
 
-        self._stack.enter_context(ray_cluster(self._settings.address, gpus))
-        yield from render_ray(pieces, self._renderer, gpus, workers)
+        self._stack.enter_context(ray_cluster(self._settings.address, self._gpus))
+        yield from render_ray(pieces, self._renderer, self._gpus, self._settings.workers)
 
 
 class _Progress:

@@ -6,12 +6,12 @@ from typing import Any
 
 from fcvideo.config import FrontalizeSettings
 from fcvideo.jobs.outputs import altered, seen_sources
-from fcvideo.jobs.render import Task, Workers, render
+from fcvideo.jobs.render import Stages, Task, render
 
 
-def frontalize(settings: FrontalizeSettings, workers: Workers | None = None) -> dict[str, Any]:
+def frontalize(settings: FrontalizeSettings, stages: Stages | None = None) -> dict[str, Any]:
     """Makes an output of every input; gives the summary. Errors: UsageError's children."""
     sources = seen_sources(settings.inputs, settings.out, settings.limit)
     place, orders = altered(sources, None, settings.inputs, settings.out)
     task = Task("frontalize", place, orders, compose=settings.compose or "crop", neutral=settings.neutral)
-    return render(settings, task, workers or Workers())
+    return render(settings, task, stages or Stages())

@@ -27,13 +27,15 @@ class RenderProcess(WorkerProcess):
             yield Rendered(piece.output, segment.index, status=error.status, error=message)
 
 
-def render_local(
-    pieces: Sequence[Piece], renderer: type[SegmentRenderer], gpus: int, workers: int | None, tick: Tick
-) -> Iterator[Rendered]:
-    """A receipt for every piece. Processes: one to a GPU, or to a CPU core."""
+class RenderPool(WorkerPool[RenderProcess]):
+    """Several of them: one to a GPU, or to a CPU core."""
 
-    def start(number: int) -> RenderProcess:
-        return RenderProcess(renderer, f"cuda:{number % gpus}" if gpus else "cpu")
+    def __init__(self, renderer: type[SegmentRenderer], gpus: int, workers: int | None) -> None:
+        def start(number: int) -> RenderProcess:
+            return RenderProcess(renderer, f"cuda:{number % gpus}" if gpus else "cpu")
 
-    with WorkerPool(start, workers or gpus or count_cores()) as pool:
-        yield from pool.spread(pieces, lambda process, piece: process.render(piece, tick))
+        super().__init__(start, workers or gpus or count_cores())
+
+    def render(self, pieces: Sequence[Piece], tick: Tick) -> Iterator[Rendered]:
+        """A receipt for every piece, in the order in which they become ready."""
+        return self.spread(pieces, lambda process, piece: process.render(piece, tick))

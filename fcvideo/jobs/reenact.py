@@ -9,12 +9,12 @@ from fcvideo.config import ReenactSettings
 from fcvideo.errors import SettingsError
 from fcvideo.jobs.motion_source import TABLE_SUFFIX, CodeTable
 from fcvideo.jobs.outputs import MotionSource, read_pairs, reenacted
-from fcvideo.jobs.render import Task, Workers, render
+from fcvideo.jobs.render import Stages, Task, render
 from fcvideo.models.store import model_hash
 from fcvideo.video.inputs import Source, resolve_inputs
 
 
-def reenact(settings: ReenactSettings, workers: Workers | None = None) -> dict[str, Any]:
+def reenact(settings: ReenactSettings, stages: Stages | None = None) -> dict[str, Any]:
     """Makes an output of every source and target, or of those in `pairs`; gives the summary.
 
     Errors: UsageError's children.
@@ -41,7 +41,7 @@ def reenact(settings: ReenactSettings, workers: Workers | None = None) -> dict[s
         target_time=settings.target_time,
         tables=tables,
     )
-    return render(settings, task, workers or Workers())
+    return render(settings, task, stages or Stages())
 
 
 def _open_tables(sources: list[Source], model: str) -> dict[str, CodeTable]:

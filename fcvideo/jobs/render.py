@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +46,9 @@ BAD_TARGET = "bad_target"  # status of an output whose target shows no face
 COUNTS = ("frames", "faces", "held", "missing", "lost")
 
 
+Looked = dict[str, tuple[VideoState | None, SourceRows]]  # sources by key; a table's have no state
+
+
 @dataclass(frozen=True)
 class Task:
     """What a command makes of what."""
@@ -61,26 +64,26 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Workers:
+class Stages:
     """Who reads and who renders; tests put others in."""
 
     reader: type[FaceReader] = FaceReader
     renderer: type[SegmentRenderer] = SegmentRenderer
 
 
-def render(settings: RenderSettings, task: Task, workers: Workers) -> dict[str, Any]:
+def render(settings: RenderSettings, task: Task, stages: Stages) -> dict[str, Any]:
     """Makes the outputs that are not there yet; gives the summary. Goes on where a run stopped.
 
     Errors: UsageError's children. What is wrong with one of several inputs is told, and makes the exit code 3.
     """
     with ExitStack() as stack:
-        return _Run(settings, task, workers, stack).run()
+        return _Run(settings, task, stages, stack).run()
 
 
 class _Run:
-    def __init__(self, settings: RenderSettings, task: Task, workers: Workers, stack: ExitStack) -> None:
+    def __init__(self, settings: RenderSettings, task: Task, stages: Stages, stack: ExitStack) -> None:
         self.started = time.monotonic()
-        self.settings, self.task, self.workers, self.stack = settings, task, workers, stack
+        self.settings, self.task, self.stages, self.stack = settings, task, stages, stack
         self.coding = Coding(settings.codec, settings.crf, settings.lossless)
         self.window = Window(settings.start, settings.duration)
         self.config = load_config(settings.model)
@@ -123,17 +126,29 @@ class _Run:
         orders = self._open_orders()
         if is_dry:
             return self._describe(orders)
-        if orders:
-            mark = Mark(self.task.kind, self.settings.model, self.model_hash, __version__, self.task.compose == "paste")
-            has_sound = self.settings.audio == "copy"
-            finishing = Finishing(mark, has_sound=has_sound, is_excerpt=self.window.is_excerpt, stack=self.stack)
-            targets = self._find_targets(orders, finishing)
-            sources = self._look_at(self._still_wanted(orders))
-            plans = self._plan(self._still_wanted(orders), sources, targets, mark)
-            execution = Execution(self.settings, self.gpus, self.workers.renderer, self.reporter, self.stack)
-            for plan, values in execution.run(plans, finishing):
-                self._keep(plan.order, values)
+        try:
+            if orders:
+                self._make(orders)
+        except InputError:  # nothing was rendered; what is here would stand in the way of the right command
+            self.parts.remove(self._keys(self.task.orders))
+            if self.task.place.is_folder:
+                with suppress(OSError):  # it is not empty
+                    self.task.place.path.rmdir()
+            raise
         return self._close()
+
+    def _make(self, orders: Sequence[Order]) -> None:
+        # What needs seconds to start, starts now.
+        execution = Execution(self.settings, self.gpus, self.stages.renderer, self.reporter, self.stack)
+        survey = None if all(order.source.is_table for order in orders) else self._survey()
+        mark = Mark(self.task.kind, self.settings.model, self.model_hash, __version__, self.task.compose == "paste")
+        has_sound = self.settings.audio == "copy"
+        finishing = Finishing(mark, has_sound=has_sound, is_excerpt=self.window.is_excerpt, stack=self.stack)
+        targets = self._find_targets(orders, finishing)
+        sources = self._look_at(self._still_wanted(orders), survey)
+        plans = self._plan(self._still_wanted(orders), sources, targets, mark)
+        for plan, values in execution.run(plans, finishing):
+            self._keep(plan.order, values)
 
     def _still_wanted(self, orders: Sequence[Order]) -> list[Order]:
         return [order for order in orders if order.name not in self.rows]
@@ -194,20 +209,20 @@ class _Run:
             parts_folder=self.parts.folder.absolute(),
         )
         looking = make_looking(self.settings, self.config)
-        return Survey(self.settings, self.workers.reader, looking, encoding, self.gpus, self.reporter, self.stack)
+        return Survey(self.settings, self.stages.reader, looking, encoding, self.gpus, self.reporter, self.stack)
 
-    def _look_at(self, orders: Sequence[Order]) -> dict[str, tuple[VideoState | None, SourceRows]]:
-        """Sources by key, with their rows; outputs of what cannot be read fail."""
-        found: dict[str, tuple[VideoState | None, SourceRows]] = {}
+    def _look_at(self, orders: Sequence[Order], survey: Survey | None) -> Looked:
+        """The rows of all sources; outputs of what cannot be read fail."""
+        found: Looked = {}
         videos = []
         for source in {order.source.key: order.source for order in orders}.values():
             if source.is_table:
                 found[source.key] = None, self.task.tables[source.source.path].rows(source.source.name, self.window)
             else:
                 videos.append(source.source)
-        if not videos:
+        if survey is None or not videos:
             return found
-        survey, ledger = self._survey(), Ledger(self.parts, {})
+        ledger = Ledger(self.parts, {})
         states = survey.plan(videos, ledger, keep=True, is_thorough=True)
         survey.run(states, choose_engine(self.settings, self.gpus, missing_seconds(states)), "looking")
         survey.close()
@@ -222,7 +237,7 @@ class _Run:
     def _plan(
         self,
         orders: Sequence[Order],
-        sources: dict[str, tuple[VideoState | None, SourceRows]],
+        sources: Looked,
         targets: dict[Source, Path],
         mark: Mark,
     ) -> list[OrderPlan]:
@@ -251,9 +266,7 @@ class _Run:
             for order in self._still_wanted(orders)
         ]
 
-    def _plan_sources(
-        self, orders: Sequence[Order], sources: dict[str, tuple[VideoState | None, SourceRows]]
-    ) -> dict[str, PlannedSource]:
+    def _plan_sources(self, orders: Sequence[Order], sources: Looked) -> dict[str, PlannedSource]:
         painter = None
         if self.task.is_relative:
             painter = PortraitPainter(load_model(self.model), "cuda" if self.gpus else "cpu", self.precision)
@@ -301,13 +314,18 @@ class _Run:
         """The record on the disk, parts of what needs nothing more removed; the summary."""
         rows = [self.rows[order.name] for order in self.task.orders]
         self.records.close(rows)
-        open_sources = {
-            order.source.key for order in self.task.orders if self.rows[order.name]["status"] in WORTH_ANOTHER_TRY
-        }
-        closed = [order for order in self.task.orders if self.rows[order.name]["status"] not in WORTH_ANOTHER_TRY]
-        keys = [output_key(order) for order in closed]
-        self.parts.remove(keys + [video_key(key) for key in self.sources.keys() - open_sources])
+        self.parts.remove(self._keys([order for order in self.task.orders if not self._is_open(order)]))
         return self._summarize(rows)
+
+    def _is_open(self, order: Order) -> bool:
+        """Whether the same command again could do more for it."""
+        return self.rows[order.name]["status"] in WORTH_ANOTHER_TRY
+
+    def _keys(self, closed: Sequence[Order]) -> list[str]:
+        """Parts folders of outputs, and of sources that no other output needs."""
+        names = {order.name for order in closed}
+        needed = {order.source.key for order in self.task.orders if order.name not in names}
+        return [output_key(order) for order in closed] + [video_key(key) for key in self.sources.keys() - needed]
 
     def _summarize(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         failed = [row for row in rows if row["status"] != "ok"]

@@ -1,0 +1,47 @@
+"""Renderers that do what a machine may do to them. They live here, where a rendering process can import them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from fcvideo.jobs.reading import FaceReader
+from fcvideo.jobs.render_segment import Piece, Rendered, SegmentRenderer
+
+
+class SomeSegments(FaceReader):
+    segment_seconds = 0.5
+
+
+class LoggingRenderer(SegmentRenderer):
+    """Every piece that was rendered is a line in SOURCE.log."""
+
+    def render(self, piece: Piece) -> Rendered:
+        rendered = super().render(piece)
+        with Path(f"{piece.segment.source.path}.log").open("a") as log:
+            log.write(f"{piece.segment.index}\n")
+        return rendered
+
+
+def rendered_segments(source: Path) -> list[int]:
+    log = Path(f"{source}.log")
+    return sorted(map(int, log.read_text().split())) if log.exists() else []
+
+
+class SlowRenderer(LoggingRenderer):
+    """Takes its time over every piece, so that a run can be stopped in the middle on any machine."""
+
+    def render(self, piece: Piece) -> Rendered:
+        time.sleep(0.3)
+        return super().render(piece)
+
+
+class PoisonedRenderer(SegmentRenderer):
+    """Dies as a decoder does over the second segment of a file named `poison`."""
+
+    def render(self, piece: Piece) -> Rendered:
+        if Path(piece.segment.source.path).stem == "poison" and piece.segment.index == 1:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().render(piece)

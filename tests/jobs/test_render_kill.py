@@ -1,0 +1,47 @@
+"""kill -9 of a run that renders, in its middle: what is rendered stays, and the file is that of a run undisturbed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fcvideo.jobs.render import Stages
+from tests.jobs.renderers import LoggingRenderer, SomeSegments, rendered_segments
+from tests.jobs.rendering import faces_of, leftovers, run_frontalize, sound_of, write_clip
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from pathlib import Path
+from fcvideo.jobs.render import Stages
+from tests.jobs.renderers import SlowRenderer, SomeSegments
+from tests.jobs.rendering import run_frontalize
+video, out, model = map(Path, sys.argv[1:])
+run_frontalize(video, model=model, stages=Stages(SomeSegments, SlowRenderer), out=str(out))
+"""
+
+
+def test_finished_segments_are_not_rendered_again(tmp_path: Path, tiny_model: Path, media: Path):
+    video = write_clip(tmp_path / "clip.mp4", faces_of(media / "pyfeat_single_face.mp4", 72))
+    out, parts = tmp_path / "a.mp4", tmp_path / "a.mp4.parts"
+    command = [sys.executable, "-c", PROGRAM, *map(str, (video, out, tiny_model))]
+    child = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    while child.poll() is None and len(list(parts.glob("*/0000?.json"))) < 3:
+        time.sleep(0.01)
+    assert child.poll() is None
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not out.exists()
+    done = len(rendered_segments(video))
+    run_frontalize(video, model=tiny_model, stages=Stages(SomeSegments, LoggingRenderer), out=str(out))
+    assert rendered_segments(video) == list(range(7))
+    assert 2 <= done < 7
+    undisturbed = tmp_path / "b.mp4"
+    run_frontalize(video, model=tiny_model, stages=Stages(SomeSegments), out=str(undisturbed))
+    assert out.read_bytes() == undisturbed.read_bytes()
+    assert sound_of(out) == sound_of(video)
+    assert leftovers(tmp_path) == []
