@@ -92,6 +92,11 @@ def sound_of(video: Path) -> list[bytes]:
         return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
 
 
+def has_sound(video: Path) -> bool:
+    with av.open(str(video)) as container:
+        return bool(container.streams.audio)
+
+
 def pictures_of(video: Path) -> list[np.ndarray]:
     with av.open(str(video)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

@@ -21,10 +21,12 @@ from tests.jobs.rendering import (
     ABSENT,
     digests,
     faces_of,
+    has_sound,
     leftovers,
     pictures_of,
     run_deidentify,
     run_frontalize,
+    sound_of,
     times_of,
     write_clip,
 )
@@ -98,3 +100,16 @@ def test_tables_and_replaced_inputs_are_refused(tmp_path: Path, tiny_model: Path
         run_frontalize(tmp_path / "e.parquet", model=tiny_model, out=f"{tmp_path / 'out'}/")
     with pytest.raises(OutputError, match=r"a\.mp4: is an input and would be replaced"):
         run_frontalize(video, model=tiny_model, out=str(video))
+
+
+def test_times_and_sound_of_real_videos_stay(tmp_path: Path, tiny_model: Path, media: Path):
+    names = ("pyfeat_single_face.mp4", "in_student.mkv", "hostile/vfr_h264.mp4", "hostile/odd_321x241_vp9.webm")
+    sources = [media / name for name in names]
+    summary = run_frontalize(*sources, model=tiny_model, out=f"{tmp_path}/", workers=2)
+    assert (summary["exit_code"], summary["outputs"]) == (0, 4)
+    for source in sources:
+        out = tmp_path / f"{source.stem}.mp4"
+        np.testing.assert_allclose(times_of(out), times_of(source), atol=1e-6, err_msg=source.name)
+        if has_sound(source):
+            assert sound_of(out) == sound_of(source), source.name
+            np.testing.assert_allclose(times_of(out, "audio"), times_of(source, "audio"), atol=1e-6)
