@@ -6,7 +6,8 @@ from typing import Any
 
 from fcvideo.config import DeidentifySettings
 from fcvideo.jobs.outputs import altered, one_target, seen_sources
-from fcvideo.jobs.render import Stages, Task, render
+from fcvideo.jobs.render import render
+from fcvideo.jobs.task import Stages, Task
 
 
 def deidentify(settings: DeidentifySettings, stages: Stages | None = None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from fcvideo.jobs.survey import Survey, make_looking
 from fcvideo.models.store import load_config, locate_model, model_hash
 from fcvideo.tables.parts import Parts, video_key
 from fcvideo.tables.result import Result
+from fcvideo.tables.schema import writable
 from fcvideo.video.inputs import Source, resolve_inputs
 
 FAILURES_SHOWN = 20
@@ -142,13 +143,10 @@ class _Run:
 
 
 def _nameable(source: Source) -> Source:
-    """A file name that is not valid UTF-8 is written with escapes, for Parquet takes no other text.
-
-    Errors: InputError for a table, whose JPEG bytes FFmpeg would take for a video.
-    """
+    """Errors: InputError for a table, whose JPEG bytes FFmpeg would take for a video."""
     if source.path.lower().endswith(".parquet"):
         raise InputError(f"{source.path}: found a table, expected a video; prepare and train take tables of crops")
-    return replace(source, name=source.name.encode("utf-8", "backslashreplace").decode())
+    return replace(source, name=writable(source.name))
 
 
 def _identity(settings: EmbedSettings, precision: str) -> dict[str, Any]:

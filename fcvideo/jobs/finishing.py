@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fcvideo.errors import VideoError
+from fcvideo.jobs.finisher import Finisher
 from fcvideo.jobs.ledger import UNFAILED
 from fcvideo.jobs.render_plan import OrderPlan
-from fcvideo.jobs.render_segment import Finisher, Rendered
+from fcvideo.jobs.render_segment import Rendered
 from fcvideo.jobs.worker_process import WorkerProcess
 from fcvideo.video.inputs import Source
 from fcvideo.video.provenance import Mark

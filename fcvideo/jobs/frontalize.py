@@ -6,7 +6,8 @@ from typing import Any
 
 from fcvideo.config import FrontalizeSettings
 from fcvideo.jobs.outputs import altered, seen_sources
-from fcvideo.jobs.render import Stages, Task, render
+from fcvideo.jobs.render import render
+from fcvideo.jobs.task import Stages, Task
 
 
 def frontalize(settings: FrontalizeSettings, stages: Stages | None = None) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from fcvideo.errors import InputError, OutputError
 from fcvideo.tables.columns import read_columns
+from fcvideo.tables.schema import writable
 from fcvideo.video.inputs import Source, resolve_inputs
 
 WRITTEN_IMAGES = (".png", ".jpg", ".jpeg", ".webp")
@@ -71,7 +72,11 @@ def seen_sources(inputs: Sequence[str], out: str, limit: int | None) -> list[Mot
     for source in sources:
         if source.path.lower().endswith(".parquet"):
             raise InputError(f"{source.path}: found a table, expected videos and pictures; reenact takes tables")
-    return [MotionSource(source) for source in sources]
+    return [video_source(source) for source in sources]
+
+
+def video_source(source: Source) -> MotionSource:
+    return MotionSource(replace(source, name=writable(source.name)))
 
 
 def one_target(text: str) -> Source:

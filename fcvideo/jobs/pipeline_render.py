@@ -9,6 +9,8 @@ from fcvideo.jobs.devices import count_cores
 from fcvideo.jobs.render_segment import Piece, Rendered, SegmentRenderer
 from fcvideo.jobs.worker_process import WorkerPool, WorkerProcess
 
+# A process keeps a GPU busy for a fraction of the time: it also reads and writes videos, on one core.
+PROCESSES_PER_GPU = 4
 Tick = Callable[[Piece, tuple[float, int]], None]  # a piece; presentation time and number of frames it has come to
 
 
@@ -27,14 +29,19 @@ class RenderProcess(WorkerProcess):
             yield Rendered(piece.output, segment.index, status=error.status, error=message)
 
 
+def count_processes(gpus: int, cores: int) -> int:
+    """Rendering processes: one to a core, but no more than the GPUs can take."""
+    return max(gpus, min(cores, PROCESSES_PER_GPU * gpus)) if gpus else cores
+
+
 class RenderPool(WorkerPool[RenderProcess]):
-    """Several of them: one to a GPU, or to a CPU core."""
+    """Several of them."""
 
     def __init__(self, renderer: type[SegmentRenderer], gpus: int, workers: int | None) -> None:
         def start(number: int) -> RenderProcess:
             return RenderProcess(renderer, f"cuda:{number % gpus}" if gpus else "cpu")
 
-        super().__init__(start, workers or gpus or count_cores())
+        super().__init__(start, workers or count_processes(gpus, count_cores()))
 
     def render(self, pieces: Sequence[Piece], tick: Tick) -> Iterator[Rendered]:
         """A receipt for every piece, in the order in which they become ready."""

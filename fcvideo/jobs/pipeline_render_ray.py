@@ -13,16 +13,16 @@ from ray.data import ActorPoolStrategy
 from fcvideo.errors import FcvideoError
 from fcvideo.jobs.cluster import cluster_cores
 from fcvideo.jobs.pipeline_ray import Batch, objects, receipts, work_items
-from fcvideo.jobs.pipeline_render import RenderProcess
+from fcvideo.jobs.pipeline_render import RenderProcess, count_processes
 from fcvideo.jobs.render_segment import Piece, Rendered, SegmentRenderer
 
 
 def render_ray(
     pieces: Sequence[Piece], renderer: type[SegmentRenderer], gpus: int, workers: int | None
 ) -> Iterator[Rendered]:
-    """A receipt for every piece, from the cluster that is joined. Actors: one to a GPU, or to a CPU core."""
+    """A receipt for every piece, from the cluster that is joined."""
     cores = cluster_cores()
-    num_actors = min(workers or gpus or cores, len(pieces))
+    num_actors = min(workers or count_processes(gpus, cores), len(pieces))
     return receipts(
         work_items(pieces).map_batches(
             RenderingActor,

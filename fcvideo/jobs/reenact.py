@@ -8,8 +8,9 @@ from typing import Any
 from fcvideo.config import ReenactSettings
 from fcvideo.errors import SettingsError
 from fcvideo.jobs.motion_source import TABLE_SUFFIX, CodeTable
-from fcvideo.jobs.outputs import MotionSource, read_pairs, reenacted
-from fcvideo.jobs.render import Stages, Task, render
+from fcvideo.jobs.outputs import MotionSource, read_pairs, reenacted, video_source
+from fcvideo.jobs.render import render
+from fcvideo.jobs.task import Stages, Task
 from fcvideo.models.store import model_hash
 from fcvideo.video.inputs import Source, resolve_inputs
 
@@ -52,4 +53,4 @@ def _open_tables(sources: list[Source], model: str) -> dict[str, CodeTable]:
 
 def _motion_sources(source: Source, tables: dict[str, CodeTable]) -> list[MotionSource]:
     table = tables.get(source.path)
-    return [MotionSource(source)] if table is None else table.sources()
+    return [video_source(source)] if table is None else table.sources()

@@ -9,13 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fcvideo import __version__
-from fcvideo.config import Compose, Neutral, RenderSettings
-from fcvideo.errors import InputError, SettingsError, VideoError
+from fcvideo.config import RenderSettings
+from fcvideo.errors import InputError, VideoError
 from fcvideo.faces.crop import Framing
 from fcvideo.jobs.encoding import Encoding
 from fcvideo.jobs.engine import choose_engine, choose_precision, claim_gpus
@@ -24,20 +24,18 @@ from fcvideo.jobs.finishing import Finishing
 from fcvideo.jobs.ledger import UNFAILED, WORTH_ANOTHER_TRY, Ledger, VideoState
 from fcvideo.jobs.meter import missing_seconds
 from fcvideo.jobs.motion_plan import Wish
-from fcvideo.jobs.motion_source import CodeTable, SourceRows, Window, rows_of_parts
-from fcvideo.jobs.outputs import Order, Place
+from fcvideo.jobs.motion_source import SourceRows, Window, rows_of_parts
+from fcvideo.jobs.outputs import Order
 from fcvideo.jobs.progress import Reporter
-from fcvideo.jobs.reading import FaceReader
 from fcvideo.jobs.records import Ids, Records, output_key
 from fcvideo.jobs.render_plan import OrderPlan, PlannedSource, plan_order, plan_source
-from fcvideo.jobs.render_segment import SegmentRenderer
 from fcvideo.jobs.survey import Survey, make_looking
+from fcvideo.jobs.task import Stages, Task, known_fingerprint, read_point
 from fcvideo.models.store import load_config, load_model, locate_model, model_hash
 from fcvideo.rendering.portrait import PortraitPainter
 from fcvideo.rendering.renderer import SIZE_PX, Rendering
 from fcvideo.tables.parts import Parts, video_key
 from fcvideo.video.inputs import Source
-from fcvideo.video.probe import fingerprint
 from fcvideo.video.provenance import Mark
 from fcvideo.video.write import Coding
 
@@ -47,28 +45,6 @@ COUNTS = ("frames", "faces", "held", "missing", "lost")
 
 
 Looked = dict[str, tuple[VideoState | None, SourceRows]]  # sources by key; a table's have no state
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a command makes of what."""
-
-    kind: Literal["reenact", "frontalize", "deidentify"]
-    place: Place
-    orders: Sequence[Order]
-    compose: Compose
-    neutral: Neutral = "de-expression"
-    is_relative: bool = False
-    target_time: float | None = None
-    tables: dict[str, CodeTable] = field(default_factory=dict)  # by path
-
-
-@dataclass(frozen=True)
-class Stages:
-    """Who reads and who renders; tests put others in."""
-
-    reader: type[FaceReader] = FaceReader
-    renderer: type[SegmentRenderer] = SegmentRenderer
 
 
 def render(settings: RenderSettings, task: Task, stages: Stages) -> dict[str, Any]:
@@ -91,7 +67,7 @@ class _Run:
         self.model_hash = model_hash(settings.model)
         self.gpus = claim_gpus(settings, stack)
         self.precision = choose_precision(settings, self.gpus)
-        self.wish = Wish(settings.face, _point(settings.at), settings.smooth_codes, False, task.is_relative)
+        self.wish = Wish(settings.face, read_point(settings.at), settings.smooth_codes, False, task.is_relative)
         self.parts = Parts(task.place.parts_folder)
         self.identity = self._identity()
         self.reporter = stack.enter_context(Reporter(settings.progress))
@@ -160,8 +136,8 @@ class _Run:
         for order in self.task.orders:
             ids: Ids = {}
             try:
-                ids["source"] = _fingerprint(order.source.source, known_ids)
-                ids["target"] = None if order.target is None else _fingerprint(order.target, known_ids)
+                ids["source"] = known_fingerprint(order.source.source, known_ids)
+                ids["target"] = None if order.target is None else known_fingerprint(order.target, known_ids)
             except VideoError as error:
                 self._fail(order, error.status, str(error))
                 continue
@@ -365,27 +341,3 @@ class _Run:
             "out": str(self.task.place.path),
             "exit_code": 0,
         }
-
-
-def _fingerprint(source: Source, known: dict[str, str | VideoError]) -> str:
-    """Of each file once. Errors: VideoError."""
-    if source.path not in known:
-        try:
-            known[source.path] = fingerprint(source)
-        except VideoError as error:
-            known[source.path] = error
-    found = known[source.path]
-    if isinstance(found, VideoError):
-        raise found
-    return found
-
-
-def _point(text: str | None) -> tuple[float, float] | None:
-    """Errors: SettingsError."""
-    if text is None:
-        return None
-    try:
-        x, y = (float(number) for number in text.split(","))
-    except ValueError:
-        raise SettingsError(f"at: found {text!r}, expected x,y in pixels") from None
-    return x, y

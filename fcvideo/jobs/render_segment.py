@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from fcvideo.atomic import write_json
-from fcvideo.errors import FcvideoError, VideoError
+from fcvideo.errors import FcvideoError, ResourceError, VideoError
 from fcvideo.jobs.moments import Moments, TimedMoment
 from fcvideo.jobs.motion_plan import MotionPlan
 from fcvideo.jobs.reading import describe_error
-from fcvideo.rendering.portrait import PortraitPainter
 from fcvideo.rendering.renderer import Renderer, Rendering, make_renderer
-from fcvideo.rendering.target import Target, TargetFinder
-from fcvideo.video.inputs import Source
-from fcvideo.video.join import Joined, join_segments
+from fcvideo.rendering.target import Target
 from fcvideo.video.provenance import Mark
 from fcvideo.video.segments import Segment
 from fcvideo.video.still import write_still
 from fcvideo.video.write import Coding, SegmentWriter
 
-FRAMES_PER_BATCH = 16
-Item = TypeVar("Item")
+FRAMES_PER_BATCH, BYTES_PER_BATCH = 16, 256 << 20  # of the pictures read: 16 of 1080p are 100 MB, of 8K 1.7 GB
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +80,8 @@ class SegmentRenderer:
             return Rendered(piece.output, piece.segment.index, status=error.status, error=str(error))
         except FcvideoError:
             raise
+        except torch.cuda.OutOfMemoryError:
+            raise ResourceError(f"{self.device}: its memory is too small; go on with fewer --workers") from None
         except Exception as error:
             return Rendered(piece.output, piece.segment.index, status="error", error=describe_error(error))
         rendered = Rendered(
@@ -120,7 +117,7 @@ class SegmentRenderer:
         renderer = self._renderer_of(piece)
         plan, is_exact = MotionPlan.load(piece.plan_folder), piece.rendering.shows_source
         moments = Moments(piece.segment, piece.frames, plan, piece.size, is_exact=is_exact)
-        for batch in _batches(moments, FRAMES_PER_BATCH):
+        for batch in _batches(moments):
             yield from zip(batch, renderer.render([timed.moment for timed in batch]), strict=True)
 
     def _renderer_of(self, piece: Piece) -> Renderer:
@@ -132,36 +129,9 @@ class SegmentRenderer:
         return self._renderer[1]
 
 
-class Finisher:
-    """What else opens files of unknown origin: looks for targets, and joins parts with their source's sound."""
-
-    def __init__(self) -> None:
-        torch.set_num_threads(1)
-        self.tick: Callable[[Any], None] = lambda progress: None
-
-    def find_target(
-        self, source: Source, time_seconds: float | None, model: str, min_face_px: int, score: float, path: Path
-    ) -> None:
-        """Writes a target to `path`. Errors: InputError."""
-        from fcvideo.models.store import load_model
-
-        target = TargetFinder(PortraitPainter(load_model(model)), min_face_px, score).find(source, time_seconds)
-        save_target(target, path)
-
-    def join(self, parts: Sequence[Path], out: Path, sound: Source | None, mark: Mark, is_excerpt: bool) -> Joined:
-        """Errors: VideoError, OutputError."""
-        return join_segments(parts, out, sound=sound, mark=mark, is_excerpt=is_excerpt)
-
-
 def record_path(part: Path) -> Path:
     """Where a part's receipt lies; it is written after the part."""
     return part.with_suffix(".json")
-
-
-def save_target(target: Target, path: Path) -> None:
-    pts_seconds = np.nan if target.pts_seconds is None else target.pts_seconds
-    with path.open("wb") as file:
-        np.savez(file, name=target.name, picture=target.picture, box=target.box, pts_seconds=pts_seconds)
 
 
 def load_target(path: Path) -> Target:
@@ -172,7 +142,14 @@ def load_target(path: Path) -> Target:
         )
 
 
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
+def _batches(moments: Iterable[TimedMoment]) -> Iterator[list[TimedMoment]]:
+    batch: list[TimedMoment] = []
+    num_bytes = 0
+    for timed in moments:
+        batch.append(timed)
+        num_bytes += 0 if timed.moment.image is None else timed.moment.image.nbytes
+        if len(batch) == FRAMES_PER_BATCH or num_bytes >= BYTES_PER_BATCH:
+            yield batch
+            batch, num_bytes = [], 0
+    if batch:
         yield batch

@@ -136,11 +136,13 @@ def embeddings_table(
 def videos_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     """Text that is not valid UTF-8 (a path in an error message) is written with escapes."""
 
-    def writable(value: Any) -> Any:
-        return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
-
-    plain = [{name: writable(value) for name, value in row.items()} for row in rows]
+    plain = [{k: writable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
     return pa.Table.from_pylist(plain, schema=videos_schema())
+
+
+def writable(text: str) -> str:
+    """Text that is not valid UTF-8, as a file's name may be, with escapes: Parquet takes no other."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:

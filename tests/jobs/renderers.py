@@ -16,16 +16,15 @@ class SomeSegments(FaceReader):
 
 
 class LoggingRenderer(SegmentRenderer):
-    """Every piece that was rendered is a line in SOURCE.log."""
+    """Every piece that is begun is a line in SOURCE.log."""
 
     def render(self, piece: Piece) -> Rendered:
-        rendered = super().render(piece)
         with Path(f"{piece.segment.source.path}.log").open("a") as log:
             log.write(f"{piece.segment.index}\n")
-        return rendered
+        return super().render(piece)
 
 
-def rendered_segments(source: Path) -> list[int]:
+def begun_segments(source: Path) -> list[int]:
     log = Path(f"{source}.log")
     return sorted(map(int, log.read_text().split())) if log.exists() else []
 

@@ -15,7 +15,7 @@ from fcvideo.config import DeidentifySettings, FrontalizeSettings, ReenactSettin
 from fcvideo.jobs.deidentify import deidentify
 from fcvideo.jobs.frontalize import frontalize
 from fcvideo.jobs.reenact import reenact
-from fcvideo.jobs.render import Stages
+from fcvideo.jobs.task import Stages
 
 # No face at first, then one, which goes away for longer than is bridged, and comes back.
 NUM_FRAMES, NUM_FACES = 84, 48

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fcvideo.errors import InputError, OutputError
-from fcvideo.jobs.render import Stages
+from fcvideo.jobs.task import Stages
 from fcvideo.video.inputs import Source
 from fcvideo.video.read import read_frames
 from fcvideo.video.segments import plan_segments

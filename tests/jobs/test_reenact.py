@@ -14,9 +14,9 @@ from PIL import Image
 from fcvideo.config import EmbedSettings
 from fcvideo.errors import InputError, OutputError, SettingsError
 from fcvideo.jobs.embed import embed
-from fcvideo.jobs.render import Stages
+from fcvideo.jobs.task import Stages
 from fcvideo.video.provenance import read_mark
-from tests.jobs.renderers import LoggingRenderer, SomeSegments, rendered_segments
+from tests.jobs.renderers import LoggingRenderer, SomeSegments, begun_segments
 from tests.jobs.rendering import (
     NUM_FACES,
     NUM_FRAMES,
@@ -160,14 +160,14 @@ def test_the_same_command_again_does_nothing(tmp_path: Path, tiny_model: Path, c
     (result,) = out.glob("*.mp4")
     written = result.stat().st_mtime_ns
     second = run_reenact(source, face, tiny_model, LOGGED, **again)
-    assert rendered_segments(source) == [0, 1, 2]
+    assert begun_segments(source) == [0, 1, 2]
     assert result.stat().st_mtime_ns == written
     assert {k: v for k, v in first.items() if k != "seconds"} == {k: v for k, v in second.items() if k != "seconds"}
     with pytest.raises(OutputError, match=r"size 64, not 80.*--overwrite"):
         run_reenact(source, face, tiny_model, LOGGED, **again, size=80)
     result.write_bytes(b"")
     assert run_reenact(source, face, tiny_model, LOGGED, **again, overwrite=True)["frames"] == first["frames"]
-    assert rendered_segments(source) == [0, 0, 1, 1, 2, 2]
+    assert begun_segments(source) == [0, 0, 1, 1, 2, 2]
     assert len(times_of(result)) == first["frames"]
 
 
