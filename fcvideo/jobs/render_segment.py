@@ -18,7 +18,8 @@ from fcvideo.errors import FcvideoError, ResourceError, VideoError
 from fcvideo.jobs.moments import Moments, TimedMoment
 from fcvideo.jobs.motion_plan import MotionPlan
 from fcvideo.jobs.reading import describe_error
-from fcvideo.rendering.renderer import Renderer, Rendering, make_renderer
+from fcvideo.rendering.portrait import PortraitPainter
+from fcvideo.rendering.renderer import Renderer, Rendering, make_painter, make_renderer
 from fcvideo.rendering.target import Target
 from fcvideo.video.provenance import Mark
 from fcvideo.video.segments import Segment
@@ -69,6 +70,7 @@ class SegmentRenderer:
             torch.set_num_threads(1)
         self.device = device
         self.tick: Callable[[tuple[float, int]], None] = lambda progress: None  # presentation time, frames done
+        self._painter: tuple[tuple[str, str], PortraitPainter] | None = None
         self._renderer: tuple[tuple[Any, ...], Renderer] | None = None
 
     def render(self, piece: Piece) -> Rendered:
@@ -121,11 +123,24 @@ class SegmentRenderer:
             yield from zip(batch, renderer.render([timed.moment for timed in batch]), strict=True)
 
     def _renderer_of(self, piece: Piece) -> Renderer:
-        """Kept from piece to piece of one output, for it takes a moment to make."""
-        key = (piece.output, piece.rendering.kind, piece.target_file)
+        """Kept from piece to piece as long as nothing changes, for it takes a moment to make."""
+        rendering, is_image = piece.rendering, piece.path.suffix != ".mp4"
+        model = rendering.model, rendering.precision
+        if self._painter is None or self._painter[0] != model:
+            self._painter = model, make_painter(rendering, self.device)
+        reference = None if rendering.reference is None else rendering.reference.tobytes()
+        key = (model, replace(rendering, reference=None), reference, piece.target_file, is_image)
         if self._renderer is None or self._renderer[0] != key:
             target = None if piece.target_file is None else load_target(piece.target_file)
-            self._renderer = key, make_renderer(replace(piece.rendering, target=target), self.device)
+            self._renderer = (
+                key,
+                make_renderer(
+                    replace(rendering, target=target),
+                    self.device,
+                    self._painter[1],
+                    faces_per_pass=1 if is_image else None,
+                ),
+            )
         return self._renderer[1]
 
 

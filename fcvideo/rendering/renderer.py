@@ -85,13 +85,21 @@ def usual_size_px(compose: Compose, box_height_px: float, framing: Framing) -> i
     return 2 * round(side_px / 2)
 
 
-def make_renderer(rendering: Rendering, device: str = "cpu") -> Renderer:
-    kinds: dict[str, Callable[[Rendering, str], Renderer]] = {
+def make_painter(rendering: Rendering, device: str = "cpu") -> PortraitPainter:
+    return PortraitPainter(load_model(rendering.model), device, rendering.precision)
+
+
+def make_renderer(
+    rendering: Rendering, device: str = "cpu", painter: PortraitPainter | None = None, faces_per_pass: int | None = None
+) -> Renderer:
+    """`painter` is made unless one is given; `faces_per_pass` is what suits the device by default."""
+    faces_per_pass = faces_per_pass or (CPU_FACES_PER_PASS if device == "cpu" else GPU_FACES_PER_PASS)
+    kinds: dict[str, Callable[[Rendering, PortraitPainter, int], Renderer]] = {
         "reenact": Reenactment,
         "frontalize": Frontalization,
         "deidentify": Deidentification,
     }
-    return kinds[rendering.kind](rendering, device)
+    return kinds[rendering.kind](rendering, painter or make_painter(rendering, device), faces_per_pass)
 
 
 class Renderer(ABC):
@@ -100,11 +108,10 @@ class Renderer(ABC):
     To the bit, because all passes are of one size: of another size, pixels come out different by a grey level.
     """
 
-    def __init__(self, rendering: Rendering, device: str = "cpu") -> None:
-        self.rendering = rendering
-        self.painter = PortraitPainter(load_model(rendering.model), device, rendering.precision)
+    def __init__(self, rendering: Rendering, painter: PortraitPainter, faces_per_pass: int) -> None:
+        self.rendering, self.painter = rendering, painter
         self.framing = framing_of(self.painter)
-        self._faces_per_pass = CPU_FACES_PER_PASS if device == "cpu" else GPU_FACES_PER_PASS
+        self._faces_per_pass = faces_per_pass
 
     @property
     @abstractmethod
@@ -220,8 +227,8 @@ class Reenactment(Renderer):
 
     labels = ("source", "target", "flow", "neutral", "result")
 
-    def __init__(self, rendering: Rendering, device: str = "cpu") -> None:
-        super().__init__(rendering, device)
+    def __init__(self, rendering: Rendering, painter: PortraitPainter, faces_per_pass: int) -> None:
+        super().__init__(rendering, painter, faces_per_pass)
         assert rendering.target is not None
         self._target, self._portrait = rendering.target, self._show(rendering.target)
         self._reference: Motion | None = None
@@ -276,8 +283,8 @@ class Deidentification(Renderer):
 
     labels = ("source", "flow", "result")
 
-    def __init__(self, rendering: Rendering, device: str = "cpu") -> None:
-        super().__init__(rendering, device)
+    def __init__(self, rendering: Rendering, painter: PortraitPainter, faces_per_pass: int) -> None:
+        super().__init__(rendering, painter, faces_per_pass)
         target = rendering.target or load_mean_face(rendering.model, self.framing)
         self._portrait = None if target is None else self._show(target)
 
