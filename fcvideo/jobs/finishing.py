@@ -55,6 +55,7 @@ class Finishing:
             "held": sum(receipt.num_held for receipt in rendered),
             "missing": sum(receipt.num_missing for receipt in rendered),
             "lost": sum(receipt.num_lost for receipt in rendered),
+            "others": plan.num_others,
             "sound": sound,
         }
 

@@ -60,10 +60,18 @@ class MotionPlan:
         return slice(int(first), len(self.pts_seconds) if last is None else int(last))
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What is told of a planned source, beside its plan."""
+
+    reference: np.ndarray | None  # (D,) code of its most neutral frame, if that was wanted
+    num_others: int  # faces that are not the one that is shown
+
+
 def plan_motion(
     rows: Rows, track_ids: np.ndarray | None, wish: Wish, folder: Path, painter: PortraitPainter | None
-) -> np.ndarray | None:
-    """Writes a source's MotionPlan into `folder`; gives the code (D,) of its most neutral frame if that is wanted.
+) -> Found:
+    """Writes a source's MotionPlan into `folder`.
 
     `track_ids` as in `read_seen_faces`; `painter` is needed for a relative motion alone. Errors: InputError for a face
     that the wish names and that is not there, VideoError `no_face` for a source without faces.
@@ -78,10 +86,11 @@ def plan_motion(
     _save(seen, face, folder)
     if wish.has_codes:
         _save_codes(rows, seen, chosen, times, face, wish.smooth_seconds, folder)
-    if not wish.is_relative:
-        return None
-    assert painter is not None
-    return _most_neutral(rows, chosen, painter)
+    reference = None
+    if wish.is_relative:
+        assert painter is not None
+        reference = _most_neutral(rows, chosen, painter)
+    return Found(reference, len(seen.face_frame) - len(chosen))
 
 
 def _save(seen: SeenFaces, face: SteadyFace, folder: Path) -> None:

@@ -41,7 +41,7 @@ from fcvideo.video.write import Coding
 
 FAILURES_SHOWN = 20
 BAD_TARGET = "bad_target"  # status of an output whose target shows no face
-COUNTS = ("frames", "faces", "held", "missing", "lost")
+COUNTS = ("frames", "faces", "held", "missing", "lost", "others")
 
 
 Looked = dict[str, tuple[VideoState | None, SourceRows]]  # sources by key; a table's have no state
@@ -294,8 +294,11 @@ class _Run:
         return self._summarize(rows)
 
     def _is_open(self, order: Order) -> bool:
-        """Whether the same command again could do more for it."""
-        return self.rows[order.name]["status"] in WORTH_ANOTHER_TRY
+        """Whether the same command again could go on with what there is of it."""
+        if self.rows[order.name]["status"] not in WORTH_ANOTHER_TRY or not self.parts.folder.is_dir():
+            return False
+        has_segments = any(self.records.folder(order).glob("*.mp4"))
+        return has_segments or bool(self.parts.finished(video_key(order.source.key)))
 
     def _keys(self, closed: Sequence[Order]) -> list[str]:
         """Parts folders of outputs, and of sources that no other output needs."""
@@ -309,6 +312,10 @@ class _Run:
             self.reporter.say(f"{row['source']}: {row['status']}: {row['error']}")
         if len(failed) > FAILURES_SHOWN:
             self.reporter.say(f"and {len(failed) - FAILURES_SHOWN} more, see {self.task.place.record_path}")
+        if self.task.kind == "deidentify" and (others := sum(row["others"] for row in rows)):
+            self.reporter.say(
+                f"{others} faces, counted by frame, are other people's and stay as they are (--face, --at)"
+            )
         return {
             "outputs": len(rows) - len(failed),
             **{name: sum(row[name] for row in rows) for name in COUNTS},

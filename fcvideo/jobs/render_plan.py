@@ -14,7 +14,7 @@ import numpy as np
 from fcvideo.faces.crop import Framing
 from fcvideo.jobs.ledger import VideoState
 from fcvideo.jobs.meter import Span, span_of
-from fcvideo.jobs.motion_plan import MotionPlan, Wish, plan_motion
+from fcvideo.jobs.motion_plan import Found, MotionPlan, Wish, plan_motion
 from fcvideo.jobs.motion_source import SourceRows, table_segments
 from fcvideo.jobs.outputs import MotionSource, Order
 from fcvideo.jobs.render_segment import Piece, Rendered, load_target, record_path
@@ -34,7 +34,7 @@ class PlannedSource:
     segments: Sequence[Segment]
     info: Mapping[str, Any]  # what is known of the video, as the videos table names it; empty for a table
     plan_folder: Path
-    reference: np.ndarray | None  # (D,) its neutral code, where motion counts from there
+    found: Found
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -54,18 +54,18 @@ class PlannedSource:
 def plan_source(
     source: MotionSource,
     state: VideoState | None,
-    found: SourceRows,
+    rows: SourceRows,
     wish: Wish,
     parts_folder: Path,
     painter: PortraitPainter | None,
 ) -> PlannedSource:
     """`state` is None for a table. Errors: InputError, VideoError, as `plan_motion`."""
     folder = parts_folder / video_key(source.key) / "motion"
-    reference = plan_motion(found.rows, found.track_ids, wish, folder, painter)
+    found = plan_motion(rows.rows, rows.track_ids, wish, folder, painter)
     if state is not None:
-        return PlannedSource(source, state.segments, state.known, folder, reference)
+        return PlannedSource(source, state.segments, state.known, folder, found)
     segments = list(table_segments(source.source, MotionPlan.load(folder).pts_seconds))
-    return PlannedSource(source, segments, {}, folder, reference)
+    return PlannedSource(source, segments, {}, folder, found)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class OrderPlan:
     """One output's pieces: all of them in order, with the receipts of those that are rendered."""
 
     order: Order
+    num_others: int  # faces of the source that stay as they are
     pieces: Sequence[Piece]
     rendered: Mapping[int, Rendered]  # by segment
     spans: Mapping[int, Span]  # by segment, in seconds
@@ -93,7 +94,7 @@ def plan_order(
 ) -> OrderPlan:
     """`folder` is that of the output's parts; with `usual_framing`, the model's, the square has its usual size."""
     plan = MotionPlan.load(planned.plan_folder)
-    rendering = replace(rendering, reference=planned.reference)
+    rendering = replace(rendering, reference=planned.found.reference)
     if usual_framing is not None:
         height_px = float(np.median(plan.boxes[:, 3]))  # of a box in the picture that the face is pasted into
         if rendering.kind == "reenact" and target_file is not None:
@@ -125,4 +126,4 @@ def plan_order(
         if piece.path.exists() and (record := record_path(piece.path)).exists():
             rendered[piece.segment.index] = Rendered(**json.loads(record.read_text()))
     spans = {piece.segment.index: span_of(piece.segment, planned.info) for piece in pieces}
-    return OrderPlan(order, pieces, rendered, spans)
+    return OrderPlan(order, planned.found.num_others, pieces, rendered, spans)
