@@ -63,10 +63,14 @@ class Place:
 
 
 def seen_sources(inputs: Sequence[str], out: str, limit: int | None) -> list[MotionSource]:
-    """Videos and pictures, but for those that lie in the folder `out`: results of earlier calls. Errors: InputError."""
+    """Videos and pictures. Where `out` lies in a folder of inputs, what is in it are results of earlier calls.
+
+    Errors: InputError.
+    """
     folder = Path(out).expanduser().resolve()
+    is_within = any(root in folder.parents for root in _folders(inputs))
     found = resolve_inputs(inputs, images=True)
-    sources = [source for source in found if source.scheme or folder not in Path(source.path).parents][:limit]
+    sources = [source for source in found if not is_within or folder not in Path(source.path).parents][:limit]
     if not sources:
         raise InputError(f"{out}: all inputs lie in the folder for the results; choose another --out")
     for source in sources:
@@ -99,7 +103,7 @@ def altered(
     sources: Sequence[MotionSource], target: Source | None, given: Sequence[str], out: str
 ) -> tuple[Place, list[Order]]:
     """Outputs of sources alone; those of a folder among `given` keep their place in it. Errors: OutputError."""
-    roots = [Path(text).expanduser().resolve() for text in given if Path(text).expanduser().is_dir()]
+    roots = _folders(given)
     names = []
     for source in sources:
         relative = _relative(source.source, roots)
@@ -134,6 +138,11 @@ def _check(order: Order) -> None:
     for source in inputs:
         if source.scheme is None and order.path.resolve() == Path(source.path).resolve():
             raise OutputError(f"{order.path}: is an input and would be replaced; choose another --out")
+
+
+def _folders(inputs: Sequence[str]) -> list[Path]:
+    paths = [Path(text).expanduser() for text in inputs]
+    return [path.resolve() for path in paths if path.is_dir()]
 
 
 def _relative(source: Source, roots: Sequence[Path]) -> Path:

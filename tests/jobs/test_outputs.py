@@ -58,8 +58,18 @@ def test_results_in_the_way_of_inputs_are_refused(tmp_path: Path):
     video.touch()
     with pytest.raises(OutputError, match=r"a\.mp4: is an input"):
         altered(sources(str(video)), None, [str(video)], f"{tmp_path}/")
+
+
+def test_earlier_results_are_no_inputs(tmp_path: Path):
+    for name in ("a.mp4", "out/a.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = seen_sources([str(tmp_path)], f"{tmp_path}/out", None)
+    assert [source.source.name for source in found] == ["a.mp4"]
+    assert len(seen_sources([str(tmp_path / "out")], str(tmp_path), None)) == 1
     with pytest.raises(InputError, match="all inputs lie in the folder for the results"):
-        seen_sources([str(video)], str(tmp_path), None)
+        (tmp_path / "a.mp4").unlink()
+        seen_sources([str(tmp_path)], f"{tmp_path}/out", None)
 
 
 def test_pairs_name_files_by_name_or_path(tmp_path: Path):
