@@ -67,8 +67,8 @@ def test_earlier_results_are_no_inputs(tmp_path: Path):
     found = seen_sources([str(tmp_path)], f"{tmp_path}/out", None)
     assert [source.source.name for source in found] == ["a.mp4"]
     assert len(seen_sources([str(tmp_path / "out")], str(tmp_path), None)) == 1
+    (tmp_path / "a.mp4").unlink()
     with pytest.raises(InputError, match="all inputs lie in the folder for the results"):
-        (tmp_path / "a.mp4").unlink()
         seen_sources([str(tmp_path)], f"{tmp_path}/out", None)
 
 
