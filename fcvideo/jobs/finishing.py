@@ -22,10 +22,10 @@ class Finishing:
 
     def __init__(self, mark: Mark, *, has_sound: bool, is_excerpt: bool, stack: ExitStack) -> None:
         self._mark, self._has_sound, self._is_excerpt = mark, has_sound, is_excerpt
-        self._process = WorkerProcess(Finisher)
-        stack.callback(self._process.close)
         self._thread = ThreadPoolExecutor(1)
         stack.callback(self._thread.shutdown, cancel_futures=True)
+        self._process = WorkerProcess(Finisher)
+        stack.callback(self._process.close)  # first, so that the thread need not wait for it
 
     def find_target(
         self, source: Source, time_seconds: float | None, model: str, min_face_px: int, score: float, path: Path

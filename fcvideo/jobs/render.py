@@ -68,7 +68,7 @@ class _Run:
         self.gpus = claim_gpus(settings, stack)
         self.precision = choose_precision(settings, self.gpus)
         self.wish = Wish(settings.face, read_point(settings.at), settings.smooth_codes, False, task.is_relative)
-        self.parts = Parts(task.place.parts_folder)
+        self.parts = Parts(task.place.parts_folder.absolute())
         self.identity = self._identity()
         self.reporter = stack.enter_context(Reporter(settings.progress))
         self.sources = {order.source.key: order.source for order in task.orders}
@@ -182,7 +182,7 @@ class _Run:
             batch_size=None,
             cycle_error=False,
             is_error_rough=False,
-            parts_folder=self.parts.folder.absolute(),
+            parts_folder=self.parts.folder,
         )
         looking = make_looking(self.settings, self.config)
         return Survey(self.settings, self.stages.reader, looking, encoding, self.gpus, self.reporter, self.stack)
@@ -252,7 +252,7 @@ class _Run:
             state, rows = sources[source.key]
             wish = replace(self.wish, has_codes=source.is_table or self.settings.smooth_codes > 0)
             try:
-                planned[source.key] = plan_source(source, state, rows, wish, self.parts.folder.absolute(), painter)
+                planned[source.key] = plan_source(source, state, rows, wish, self.parts.folder, painter)
             except InputError as error:  # the face that was asked for is not there
                 if len(self.sources) == 1:
                     raise InputError(f"{source.source.name}: {error}") from None

@@ -197,6 +197,15 @@ def test_wrong_input_is_told_in_one_line(tmp_path: Path, tiny_model: Path, clip:
         assert not Path(out).exists()
 
 
+def test_a_changed_source_is_rendered_again(tmp_path: Path, tiny_model: Path, face: Path):
+    source, out = Path(shutil.copy(face, tmp_path / "s.png")), tmp_path / "a.png"
+    run_reenact(source, face, tiny_model, out=str(out), compose="crop")
+    before = out.read_bytes()
+    Image.open(face).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(source)
+    run_reenact(source, face, tiny_model, out=str(out), compose="crop")
+    assert out.read_bytes() != before
+
+
 def test_a_source_without_a_face_is_its_own_failure(tmp_path: Path, tiny_model: Path, face: Path, make_video):
     video = make_video(tmp_path / "bars.mp4", num_frames=5)
     summary = run_reenact(video, face, tiny_model, out=str(tmp_path / "a.mp4"))
