@@ -210,7 +210,11 @@ class RenderSettings(RunSettings):
         minimum=64,
         maximum=512,
     )
-    face: int | None = setting(None, "Number of the track to render (embed writes them); the main face by default.")
+    face: int | None = setting(
+        None,
+        "Number of the track to render (embed writes them); by default the main face, and every face where "
+        "deidentify pastes.",
+    )
     at: str | None = setting(None, "Render the face at this point, 'x,y' in pixels of the upright picture.")
     smooth_codes: float = setting(0.0, "Smooth expression over this many seconds; 0 leaves it.", minimum=0)
     audio: Literal["copy", "none"] = setting("copy", "Copy the sound, or leave it out.")

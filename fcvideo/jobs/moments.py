@@ -6,7 +6,7 @@ A face that is held, and the picture that a lost frame repeats, may lie in anoth
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -28,9 +28,13 @@ Kind = Literal["face", "held", "missing", "lost"]
 
 @dataclass(frozen=True, eq=False)
 class TimedMoment:
-    """A moment, when it is shown, and what it is: of `missing` ones the face has been away for long."""
+    """A moment, when it is shown, and what it is: of `missing` ones the face has been away for long.
+
+    `others` are those of other people's faces, to be pasted into the same picture.
+    """
 
     moment: Moment
+    others: tuple[Moment, ...]
     kind: Kind
     pts: int  # in the segment's time base, as is the duration; 0 where it is not known
     duration: int
@@ -50,33 +54,38 @@ class _Fitted:
 
 
 class Moments:
-    """Iterates over a segment's frames. `frames` are their positions in the plan; `size` is width and height of the
-    pictures, None for a table, which has none. `is_exact`: as exact in color as pictures must be that are written
-    again; it takes ten times as long. Errors: VideoError.
+    """Iterates over a segment's frames. `frames` are their positions in the plans; the first plan's face is the one
+    that counts. `size` is width and height of the pictures, None for a table, which has none. `is_exact`: as exact in
+    color as pictures must be that are written again; it takes ten times as long. Errors: VideoError.
     """
 
     def __init__(
-        self, segment: Segment, frames: slice, plan: MotionPlan, size: tuple[int, int] | None, *, is_exact: bool
+        self,
+        segment: Segment,
+        frames: slice,
+        plans: Sequence[MotionPlan],
+        size: tuple[int, int] | None,
+        *,
+        is_exact: bool,
     ) -> None:
-        self._segment, self._frames, self._plan, self._size = segment, frames, plan, size
+        self._segment, self._frames, self._plan, self._size = segment, frames, plans[0], size
         self._is_exact = is_exact
         self._finder = PictureFinder(segment.source, is_exact=is_exact)
-        self._own: tuple[int, _Fitted] | None = None  # the last frame that shows its own face
-        self._found: tuple[int, _Fitted] | None = None  # the last one that was looked for elsewhere
-        self._last: Moment | None = None
+        self._faces = [_FaceMoments(plan, self._find) for plan in plans]
+        self._last: tuple[Moment, ...] = ()
 
     def __iter__(self) -> Iterator[TimedMoment]:
         if self._size is None:
             for position in range(self._frames.start, self._frames.stop):
-                yield self._timed(position, self._moment(position, None), self._pts(position), 0)
+                yield self._timed(position, self._moments(position, None), self._pts(position), 0)
             return
         for frame in read_frames(self._segment, is_exact=self._is_exact):
             position = self._position(frame)
             if frame.image is None:
-                moment = self._last or self._stand_in(position)
-                yield self._timed(position, moment, frame.pts, frame.duration, is_lost=True)
+                moments = self._last or self._stand_in(position)
+                yield self._timed(position, moments, frame.pts, frame.duration, is_lost=True)
             else:
-                self._last = self._moment(position, self._fit(frame.image))
+                self._last = self._moments(position, self._fit(frame.image))
                 yield self._timed(position, self._last, frame.pts, frame.duration)
 
     def _position(self, frame: Frame) -> int:
@@ -85,11 +94,13 @@ class Moments:
             raise VideoError("error", f"{self._segment.source.path}: found a frame that was not there before; changed?")
         return position
 
-    def _timed(self, position: int, moment: Moment, pts: int, duration: int, *, is_lost: bool = False) -> TimedMoment:
+    def _timed(
+        self, position: int, moments: tuple[Moment, ...], pts: int, duration: int, *, is_lost: bool = False
+    ) -> TimedMoment:
         if position + 1 < len(self._plan.frame_index):
             duration = max(self._pts(position + 1) - pts, 0)
         kind: Kind = "lost" if is_lost else self._kind(position)
-        return TimedMoment(moment, kind, pts, duration or self._usual_duration)
+        return TimedMoment(moments[0], moments[1:], kind, pts, duration or self._usual_duration)
 
     def _kind(self, position: int) -> Kind:
         if self._plan.shown[position] == position:
@@ -106,8 +117,46 @@ class Moments:
         usual = Fraction(float(np.median(steps))) if len(steps) else USUAL_SECONDS
         return max(round(usual / self._segment.time_base), 1)
 
-    def _moment(self, position: int, own: _Fitted | None) -> Moment:
-        plan = self._plan
+    def _moments(self, position: int, own: _Fitted | None) -> tuple[Moment, ...]:
+        """That of the first face, and those of others that are there."""
+        first, *others = self._faces
+        there = [face.moment(position, own) for face in others if face.plan.presence[position] > 0]
+        return first.moment(position, own), *there
+
+    def _stand_in(self, position: int) -> tuple[Moment, ...]:
+        """Those of the last frame before which has a picture, or else of the first one after."""
+        there = np.flatnonzero(self._plan.is_decoded)
+        place = max(int(np.searchsorted(there, position)) - 1, 0)
+        return self._moments(int(there[place]), self._find(int(there[place])))
+
+    def _find(self, position: int) -> _Fitted:
+        return self._fit(self._finder.find(int(self._plan.frame_index[position]), self._pts(position)))
+
+    def _fit(self, image: np.ndarray) -> _Fitted:
+        """A picture of another size than the first is scaled to fit, with black bars."""
+        assert self._size is not None
+        (width, height), (own_height, own_width, _) = self._size, image.shape
+        if (width, height) == (own_width, own_height):
+            return _Fitted(image)
+        scale = min(width / own_width, height / own_height)
+        size = min(max(round(own_width * scale), 1), width), min(max(round(own_height * scale), 1), height)
+        left, top = (width - size[0]) // 2, (height - size[1]) // 2
+        canvas = np.zeros((height, width, 3), np.uint8)
+        scaled = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+        canvas[top : top + size[1], left : left + size[0]] = np.asarray(scaled)
+        return _Fitted(canvas, scale, left, top)
+
+
+class _FaceMoments:
+    """Moments of one face; `find` gives the picture of any position."""
+
+    def __init__(self, plan: MotionPlan, find: Callable[[int], _Fitted]) -> None:
+        self.plan, self._find = plan, find
+        self._own: tuple[int, _Fitted] | None = None  # the last frame that shows its own face
+        self._found: tuple[int, _Fitted] | None = None  # the last one that was looked for elsewhere
+
+    def moment(self, position: int, own: _Fitted | None) -> Moment:
+        plan = self.plan
         shown = int(plan.shown[position])
         box, face = np.array(plan.boxes[position], np.float64), own
         if own is not None:
@@ -126,29 +175,6 @@ class Moments:
                 return known[1]
         self._found = shown, self._find(shown)
         return self._found[1]
-
-    def _stand_in(self, position: int) -> Moment:
-        """That of the last frame before which has a picture, or else of the first one after."""
-        there = np.flatnonzero(self._plan.is_decoded)
-        place = max(int(np.searchsorted(there, position)) - 1, 0)
-        return self._moment(int(there[place]), self._find(int(there[place])))
-
-    def _find(self, position: int) -> _Fitted:
-        return self._fit(self._finder.find(int(self._plan.frame_index[position]), self._pts(position)))
-
-    def _fit(self, image: np.ndarray) -> _Fitted:
-        """A picture of another size than the first is scaled to fit, with black bars."""
-        assert self._size is not None
-        (width, height), (own_height, own_width, _) = self._size, image.shape
-        if (width, height) == (own_width, own_height):
-            return _Fitted(image)
-        scale = min(width / own_width, height / own_height)
-        size = min(max(round(own_width * scale), 1), width), min(max(round(own_height * scale), 1), height)
-        left, top = (width - size[0]) // 2, (height - size[1]) // 2
-        canvas = np.zeros((height, width, 3), np.uint8)
-        scaled = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
-        canvas[top : top + size[1], left : left + size[0]] = np.asarray(scaled)
-        return _Fitted(canvas, scale, left, top)
 
 
 class PictureFinder:

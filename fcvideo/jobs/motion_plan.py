@@ -15,11 +15,12 @@ import torch
 
 from fcvideo.atomic import remove_folder
 from fcvideo.errors import VideoError
-from fcvideo.faces.steady import CODE_COLUMNS, SteadyFace, choose_face, smooth_codes, steady_face
+from fcvideo.faces.steady import CODE_COLUMNS, SteadyFace, choose_face, group_faces, smooth_codes, steady_face
 from fcvideo.rendering.portrait import PortraitPainter, motion_size
 from fcvideo.tables.seen_faces import Rows, SeenFaces, read_expressions, read_seen_faces
 
 NUM_NEUTRAL_CANDIDATES = 2048  # faces of a source among which its most neutral one is looked for, spread evenly
+_OTHER = "other-"
 _ARRAYS = ("frame_index", "pts_seconds", "is_decoded", "boxes", "presence", "shown")
 
 
@@ -32,6 +33,7 @@ class Wish:
     smooth_seconds: float
     has_codes: bool  # the rows' own codes are shown, not those of the steady crops
     is_relative: bool
+    is_everyone: bool = False  # all other faces have plans of their own
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class MotionPlan:
         codes = folder / "codes.npy"
         return cls(**arrays, codes=np.load(codes, mmap_mode="r") if codes.exists() else None)
 
+    @classmethod
+    def load_others(cls, folder: Path) -> list[MotionPlan]:
+        """The plans of other people's faces that lie within a plan's folder."""
+        return [cls.load(other) for other in sorted(folder.glob(f"{_OTHER}*"))]
+
     def within(self, start_pts: int | None, end_pts: int | None, time_base: Fraction) -> slice:
         """Positions of the frames with start_pts <= pts < end_pts, of a source whose times ascend."""
         half = float(time_base) / 2
@@ -65,13 +72,13 @@ class Found:
     """What is told of a planned source, beside its plan."""
 
     reference: np.ndarray | None  # (D,) code of its most neutral frame, if that was wanted
-    num_others: int  # faces that are not the one that is shown
+    num_others: int  # faces that no plan shows
 
 
 def plan_motion(
     rows: Rows, track_ids: np.ndarray | None, wish: Wish, folder: Path, painter: PortraitPainter | None
 ) -> Found:
-    """Writes a source's MotionPlan into `folder`.
+    """Writes a source's MotionPlan into `folder`, and those of all other faces within it where they are wanted.
 
     `track_ids` as in `read_seen_faces`; `painter` is needed for a relative motion alone. Errors: InputError for a face
     that the wish names and that is not there, VideoError `no_face` for a source without faces.
@@ -82,24 +89,31 @@ def plan_motion(
     times = _ascending(seen.pts_seconds)
     face_times = times[seen.face_frame]
     chosen = choose_face(seen.face_frame, face_times, seen.boxes, seen.track_ids, face=wish.face, at=wish.at)
-    face = steady_face(times, seen.face_frame[chosen], seen.boxes[chosen], seen.track_ids[chosen])
-    _save(seen, face, folder)
-    if wish.has_codes:
-        _save_codes(rows, seen, chosen, times, face, wish.smooth_seconds, folder)
+    if folder.exists():
+        remove_folder(folder)
+    _save(rows, seen, chosen, times, wish, folder)
+    others = np.setdiff1d(np.arange(len(seen.face_frame)), chosen)
+    num_others = len(others)
+    if wish.is_everyone:
+        for number, group in enumerate(group_faces(seen.face_frame[others], seen.track_ids[others])):
+            _save(rows, seen, others[group], times, wish, folder / f"{_OTHER}{number:04d}")
+        num_others = 0
     reference = None
     if wish.is_relative:
         assert painter is not None
         reference = _most_neutral(rows, chosen, painter)
-    return Found(reference, len(seen.face_frame) - len(chosen))
+    return Found(reference, num_others)
 
 
-def _save(seen: SeenFaces, face: SteadyFace, folder: Path) -> None:
-    if folder.exists():
-        remove_folder(folder)
+def _save(rows: Rows, seen: SeenFaces, chosen: np.ndarray, times: np.ndarray, wish: Wish, folder: Path) -> None:
+    """The plan of the face of the rows `chosen`."""
+    face = steady_face(times, seen.face_frame[chosen], seen.boxes[chosen], seen.track_ids[chosen])
     folder.mkdir(parents=True)
     values = (seen.frame_index, seen.pts_seconds, seen.is_decoded, face.boxes, face.presence, face.shown)
     for name, array in zip(_ARRAYS, values, strict=True):
         np.save(folder / f"{name}.npy", array)
+    if wish.has_codes:
+        _save_codes(rows, seen, chosen, times, face, wish.smooth_seconds, folder)
 
 
 def _save_codes(

@@ -68,6 +68,8 @@ class _Run:
         self.gpus = claim_gpus(settings, stack)
         self.precision = choose_precision(settings, self.gpus)
         self.wish = Wish(settings.face, read_point(settings.at), settings.smooth_codes, False, task.is_relative)
+        if task.kind == "deidentify" and task.compose == "paste" and settings.face is None and settings.at is None:
+            self.wish = replace(self.wish, is_everyone=True)
         self.parts = Parts(task.place.parts_folder.absolute())
         self.identity = self._identity()
         self.reporter = stack.enter_context(Reporter(settings.progress))

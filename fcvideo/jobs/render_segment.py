@@ -117,10 +117,16 @@ class SegmentRenderer:
 
     def _pictures(self, piece: Piece) -> Iterator[tuple[TimedMoment, np.ndarray]]:
         renderer = self._renderer_of(piece)
-        plan, is_exact = MotionPlan.load(piece.plan_folder), piece.rendering.shows_source
-        moments = Moments(piece.segment, piece.frames, plan, piece.size, is_exact=is_exact)
-        for batch in _batches(moments):
-            yield from zip(batch, renderer.render([timed.moment for timed in batch]), strict=True)
+        plans = [MotionPlan.load(piece.plan_folder), *MotionPlan.load_others(piece.plan_folder)]
+        is_exact = piece.rendering.shows_source
+        for batch in _batches(Moments(piece.segment, piece.frames, plans, piece.size, is_exact=is_exact)):
+            pictures = renderer.render([timed.moment for timed in batch])
+            for number in range(max(len(timed.others) for timed in batch)):  # each into what the one before made
+                places = [place for place, timed in enumerate(batch) if number < len(timed.others)]
+                moments = [replace(batch[place].others[number], image=pictures[place]) for place in places]
+                for place, picture in zip(places, renderer.render(moments), strict=True):
+                    pictures[place] = picture
+            yield from zip(batch, pictures, strict=True)
 
     def _renderer_of(self, piece: Piece) -> Renderer:
         """Kept from piece to piece as long as nothing changes, for it takes a moment to make."""

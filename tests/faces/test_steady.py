@@ -14,6 +14,7 @@ from fcvideo.faces.steady import (
     FADE_SECONDS,
     SteadyFace,
     choose_face,
+    group_faces,
     smooth_codes,
     steady_face,
 )
@@ -363,3 +364,15 @@ def test_a_real_head_is_followed(media: Path, name: str) -> None:
     assert np.percentile(off, 95) < 0.02
     shake_before, shake_after = (np.diff(centers(b), 2, axis=0).std() for b in (boxes, face.boxes))
     assert shake_after < shake_before / 5
+
+
+def test_groups_hold_every_face_once_and_no_two_at_a_time():
+    frames = np.array([0, 0, 1, 1, 2, 3, 3, 4, 5])
+    tracks = np.array([0, 1, 0, 1, 1, 2, 3, 3, 4])
+    groups = group_faces(frames, tracks)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(9))
+    assert len(groups) == 2
+    for group in groups:
+        assert (np.diff(frames[group]) > 0).all()
+        assert len(np.unique(tracks[group])) == 1 + (np.diff(tracks[group]) != 0).sum()  # no track in two pieces
+    assert group_faces(np.empty(0, int), np.empty(0, int)) == []

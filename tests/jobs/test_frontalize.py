@@ -90,6 +90,30 @@ def test_a_picture_size_that_changes_stays(tmp_path: Path, tiny_model: Path, med
     assert len(times_of(out)) == summary["frames"] > 20
 
 
+def test_deidentify_leaves_nobody_out(tmp_path: Path, tiny_model: Path, media: Path):
+    own = faces_of(media / "pyfeat_single_face.mp4", 24)
+    two = [np.concatenate([picture, picture[:, ::-1]], axis=1) for picture in own]
+    clip = write_clip(tmp_path / "two.mp4", two, gop=6)
+    same = {"model": tiny_model, "lossless": True, "start": 0.86, "duration": 0.6}
+    everyone = run_deidentify(clip, out=str(tmp_path / "all.mp4"), **same)
+    parts = run_deidentify(clip, stages=SEGMENTS, out=str(tmp_path / "parts.mp4"), **same)
+    alone = run_deidentify(clip, out=str(tmp_path / "one.mp4"), face=0, **same)
+    assert (everyone["others"], parts["others"], alone["others"] > 10) == (0, 0, True)
+    assert digests(tmp_path / "all.mp4") == digests(tmp_path / "parts.mp4")
+    (segment,) = plan_segments(Source(str(clip), clip.name), start_seconds=0.86, duration_seconds=0.6)
+    for frame, whole, part in zip(
+        read_frames(segment, is_exact=True),
+        pictures_of(tmp_path / "all.mp4"),
+        pictures_of(tmp_path / "one.mp4"),
+        strict=True,
+    ):
+        assert frame.image is not None
+        changed = [np.abs(made.astype(int) - frame.image).max(axis=(0, 2)) > 0 for made in (whole, part)]
+        halves = [[bool(half.any()) for half in np.split(columns, 2)] for columns in changed]
+        assert halves[0] == [True, True]
+        assert sum(halves[1]) == 1
+
+
 def test_tables_and_replaced_inputs_are_refused(tmp_path: Path, tiny_model: Path, make_video: Callable[..., Path]):
     video = make_video(tmp_path / "a.mp4", num_frames=3)
     (tmp_path / "e.parquet").write_bytes(b"PAR1")
