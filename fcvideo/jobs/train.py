@@ -31,7 +31,8 @@ from fcvideo.models.facecycle import FaceCycleConfig
 from fcvideo.models.store import locate_model
 from fcvideo.models.vgg import load_vgg
 from fcvideo.training import moco
-from fcvideo.training.loop import Rank, count_steps, num_stills, resolve_recipe, run_rank
+from fcvideo.training.loop import Rank, run_rank
+from fcvideo.training.plan import count_steps, num_stills, resolve_recipe
 from fcvideo.training.recipes import Recipe
 from fcvideo.video.inputs import VIDEO_SUFFIXES
 

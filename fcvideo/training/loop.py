@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fcvideo.clips import augment
-from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store, count_clips, steps_per_epoch
+from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store
 from fcvideo.config import DEFAULT_MODEL, TrainSettings
 from fcvideo.errors import SettingsError, TrainingError
 from fcvideo.models.encoder import StemEncoder
@@ -29,16 +29,18 @@ from fcvideo.training.averaging import WeightAverage
 from fcvideo.training.card import write_card
 from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
 from fcvideo.training.curves import Curves
+from fcvideo.training.landmarks import LandmarkFinder, follow
+from fcvideo.training.plan import count_steps, num_stills, resolve_recipe
 from fcvideo.training.principal import PrincipalComponents, pool
-from fcvideo.training.recipes import RECIPES, Recipe, Schedule, override_losses
+from fcvideo.training.recipes import Recipe, Schedule
 from fcvideo.training.replicas import average_numbers
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
 
 COMPONENT_IMAGES = 6000  # whose features the principal components are taken from
+TELLING_IMAGES = 2000  # on which the layers that tell of codes begin
 REPORT_STEPS = 20  # every rank reports at the same steps: a report may be a meeting of all ranks
 
 Report = Callable[[dict[str, float]], None]
-SomeRecipe = TypeVar("SomeRecipe", bound=Recipe)
 
 
 @dataclass(frozen=True)
@@ -57,41 +59,6 @@ def run_rank(
     last losses. Errors: SettingsError, OutputError (checkpoints of another run), ModelError, TrainingError.
     """
     return Run(settings, resolve_recipe(settings), store, folder, rank, on_report).complete()
-
-
-def resolve_recipe(settings: TrainSettings) -> Recipe:
-    """The named recipe with the settings' own numbers in place of its."""
-    if settings.init is not None and (settings.model, settings.side_factor) != (None, None):
-        raise SettingsError("--init brings sizes and framing of its own; leave out --model and --side-factor")
-    return with_numbers(override_losses(RECIPES[settings.recipe], settings.losses), settings)
-
-
-def with_numbers(recipe: SomeRecipe, settings: TrainSettings) -> SomeRecipe:
-    for name in ("stage1", "stage2"):
-        schedule: Schedule = getattr(recipe, name)
-        epochs, lr = getattr(settings, f"epochs_{name}"), getattr(settings, f"lr_{name}")
-        if epochs is not None:
-            schedule = dataclasses.replace(schedule, epochs=epochs, min_steps=0)
-        if lr is not None:
-            schedule = dataclasses.replace(schedule, lr=lr)
-        changed: dict[str, Any] = {name: schedule}
-        recipe = dataclasses.replace(recipe, **changed)
-    shares = {"batch_size": settings.batch_size, "stills_share": settings.stills_share}
-    return dataclasses.replace(recipe, **{name: value for name, value in shares.items() if value is not None})  # type: ignore[arg-type]
-
-
-def num_stills(store: Store) -> int:
-    return len(store) - count_clips(store)
-
-
-def count_steps(recipe: Recipe, store: Store) -> tuple[int, int]:
-    """Steps of both stages. In an epoch as many pairs of clips are drawn as there are clips."""
-    found = []
-    for number, schedule in enumerate((recipe.stage1, recipe.stage2)):
-        stills = recipe.num_stills(number) if num_stills(store) else 0
-        drawn = max(1, (recipe.num_pairs(number) - stills) // schedule.code_batches)
-        found.append(schedule.num_steps(steps_per_epoch(count_clips(store), drawn)))
-    return found[0], found[1]
 
 
 class Run:
@@ -123,6 +90,8 @@ class Run:
         self.stages = self._make_stages(weights)
         for stage in self.stages:
             stage.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if any(stage.tells_landmarks for stage in self.stages):
+            self.finder = LandmarkFinder().to(self.device)
         self.schedules = (recipe.stage1, recipe.stage2)
         self.num_steps = count_steps(recipe, store)
         self.average = WeightAverage(self.model, recipe.average_decay)
@@ -186,6 +155,7 @@ class Run:
         state = load_checkpoint(self.folder / "checkpoints", self.identity)
         if state is None:
             self._find_components()
+            self._begin_telling()
             return
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -221,6 +191,25 @@ class Run:
         for encoder in starts:
             components.to(self.device).start(encoder)
 
+    @torch.no_grad()
+    def _begin_telling(self) -> None:
+        """What stage 1's codes are asked to tell begins at what they hold already of the first batches."""
+        stage = self.stages[0]
+        if not (self.num_steps[0] and isinstance(stage, ExpressionStage) and len(stage.extras)):
+            return
+        batches, codes, components, landmarks = self._batches(0, 0), list[Tensor](), list[Tensor](), list[Tensor]()
+        while sum(map(len, codes)) < min(TELLING_IMAGES, int(self.store.clip_lengths.sum())):
+            pair = next(batches)
+            images = self._images(pair)
+            seen = stage.look(images)
+            if "components" in stage.extras:
+                components.append(stage.extras["components"](seen[PERCEPTUAL_DEPTH]).cpu())
+            if stage.tells_landmarks:
+                landmarks.append(self._landmarks(pair, 0, len(codes)).cpu())
+            codes.append(stage.encode(images, seen).cpu())
+        found, marks = (torch.cat(part) if part else None for part in (components, landmarks))
+        stage.begin_telling(torch.cat(codes), found, marks)
+
     def train_stage(self, number: int, first_step: int) -> None:
         stage, schedule, num_steps = self.stages[number], self.schedules[number], self.num_steps[number]
         self.model.train()
@@ -242,7 +231,8 @@ class Run:
                 group["lr"] = peak * schedule.factor(step, num_steps)
             images = self._images(pair)
             persons = pair.person.to(self.device, non_blocking=True).transpose(0, 1).flatten()
-            found = self._step(replica, optimizer, images, persons)
+            landmarks = self._landmarks(pair, number, step) if stage.tells_landmarks else None
+            found = self._step(replica, optimizer, images, persons, landmarks)
             self.average.update()
             for name, value in found.items():
                 sums[name] = sums[name] + value if name in sums else value
@@ -287,20 +277,35 @@ class Run:
 
     def _images(self, pair: Pair) -> Tensor:
         """Augmented, normalized pictures (2B, 3, S, S): first of each pair, then the second."""
-        stored, affine, color = (
-            tensor.to(self.device, non_blocking=True).transpose(0, 1).flatten(0, 1)  # (B, 2, ..) to (2B, ..)
-            for tensor in (pair.images, pair.affine, pair.color)
-        )
+        stored, affine, color = self._halves(pair.images, pair.affine, pair.color)
         images = normalize_unit(augment.apply(stored, affine, color, self.model.config.image_side))
         return images.contiguous(memory_format=torch.channels_last)
 
+    def _landmarks(self, pair: Pair, number: int, step: int) -> Tensor:
+        """Landmarks (2B, 5, 2) of the pictures of `_images`, by the detector; NaN where it finds none."""
+        stored, affine = self._halves(pair.images, pair.affine)
+        views = torch.Generator().manual_seed(_mix(self.settings.seed, number, step, self.rank.rank))
+        with self._precision():
+            return follow(self.finder(stored, views), affine)
+
+    def _halves(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Each of (B, 2, ..) to (2B, ..) on the device: first of each pair, then the second."""
+        return tuple(t.to(self.device, non_blocking=True).transpose(0, 1).flatten(0, 1) for t in tensors)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None)
+
     def _step(
-        self, replica: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, persons: Tensor
+        self,
+        replica: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        images: Tensor,
+        persons: Tensor,
+        landmarks: Tensor | None,
     ) -> dict[str, Tensor]:
         optimizer.zero_grad(set_to_none=True)
-        enabled = self.autocast is not None
-        with torch.autocast(self.device.type, self.autocast or torch.bfloat16, enabled=enabled):
-            found: dict[str, Tensor] = replica(images, persons)
+        with self._precision():
+            found: dict[str, Tensor] = replica(images, persons, landmarks)
         found["total"].backward()
         optimizer.step()
         return {name: value.detach() for name, value in found.items()}

@@ -23,7 +23,8 @@ from fcvideo.config import TrainSettings
 from fcvideo.errors import SettingsError
 from fcvideo.models.facecycle import FaceCycle
 from fcvideo.models.store import save_model
-from fcvideo.training.loop import Rank, Report, Run, with_numbers
+from fcvideo.training.loop import Rank, Report, Run
+from fcvideo.training.plan import with_numbers
 from fcvideo.training.recipes import ExpressionWeights, IdentityWeights, Recipe, Schedule
 from fcvideo.training.replicas import gather_over_replicas
 from fcvideo.training.stages import Losses, Stage
@@ -121,12 +122,14 @@ class MocoStage(nn.Module):
             {"key_encoder": key_encoder, "queue": Queue(recipe.queue_size, model.config.code_dim)}
         )
 
+    tells_landmarks = False
+
     def enable(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         self.model.requires_grad_(False)
         self.model.expression_encoder.requires_grad_(True)
         return list(self.model.expression_encoder.parameters()), []
 
-    def forward(self, views: Tensor, _persons: Tensor) -> Losses:
+    def forward(self, views: Tensor, _persons: Tensor, _landmarks: Tensor | None = None) -> Losses:
         """Views (2B, 3, S, S), those of the queries in the first half, to the loss (equation 1)."""
         queue = cast(Queue, self.extras["queue"])
         with torch.no_grad():

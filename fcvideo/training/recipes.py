@@ -32,6 +32,7 @@ class ExpressionWeights:
     symmetry: float = 0.0  # of the neutral face
     symmetry_warp: float = 0.0  # of the picture warped forward
     told_features: float = 0.0  # ours: principal components of conv4_1, told from the code by a linear map
+    told_landmarks: float = 0.0  # ours: the detector's landmarks, told from the code by a linear map
     perceptual_of: tuple[str, ...] = ("rebuilt",)  # pictures that the VGG losses look at
     perceptual_layers: tuple[str, ...] = VGG_LAYERS
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from fcvideo.training import losses
 from fcvideo.training.principal import PrincipalComponents
 from fcvideo.training.recipes import ExpressionWeights, IdentityWeights
 from fcvideo.training.replicas import mean_over_replicas
+from fcvideo.training.telling import ToldLandmarks, fit_linear
 
 Pictures = dict[str, Tensor]
 Losses = dict[str, Tensor]
@@ -41,16 +43,17 @@ class Stage(nn.Module, ABC):
         )
         self.layers = tuple(dict.fromkeys((*model.stem_layers, *self.perceptual_layers)))
 
-    def forward(self, images: Tensor, persons: Tensor) -> Losses:
+    def forward(self, images: Tensor, persons: Tensor, landmarks: Tensor | None = None) -> Losses:
         """Pictures (2B, 3, S, S), the second of each pair in the second half, and persons (2B,), to every loss that
         has a weight.
 
+        `landmarks` (2B, 5, 2) in [-1, 1] of the pictures, NaN where unknown, are wanted where `tells_landmarks`.
         All codes are judged; pictures are drawn of the first of `code_batches` parts. `total` is the weighted sum.
         """
         with torch.no_grad():
             seen = self.look(images)
         codes = self.encode(images, seen)
-        found = self.code_losses(codes, seen, persons)
+        found = self.code_losses(codes, seen, persons, landmarks)
         if self.code_batches > 1:
             drawn = _first_pairs(len(images), len(images) // 2 // self.code_batches, images.device)
             images, codes = images[drawn], codes[drawn]
@@ -67,12 +70,18 @@ class Stage(nn.Module, ABC):
         total = torch.stack([getattr(self.weights, name) * loss for name, loss in found.items()]).sum()
         return found | {"total": total}
 
+    @property
+    def tells_landmarks(self) -> bool:
+        return "landmarks" in self.extras
+
     @abstractmethod
     def encode(self, images: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
         """The codes that this stage trains."""
 
     @abstractmethod
-    def code_losses(self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor) -> Losses:
+    def code_losses(
+        self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor, landmarks: Tensor | None
+    ) -> Losses:
         """Losses that need no pictures."""
 
     @abstractmethod
@@ -138,15 +147,30 @@ class ExpressionStage(Stage):
             self.extras["components"] = components = PrincipalComponents(model.config.map_width, model.config.code_dim)
             self.extras["tell"] = components.telling()
             self.layers = tuple(dict.fromkeys((*self.layers, PERCEPTUAL_DEPTH)))
+        if weights.told_landmarks:
+            self.extras["landmarks"] = ToldLandmarks(model.config.code_dim)
+
+    def begin_telling(self, codes: Tensor, components: Tensor | None, landmarks: Tensor | None) -> None:
+        """Fits the layers that tell to codes (N, D) of faces, their components (N, D) and landmarks (N, 5, 2)."""
+        if components is not None:
+            fit_linear(cast(nn.Linear, self.extras["tell"]), codes, components)
+        if landmarks is not None:
+            cast(ToldLandmarks, self.extras["landmarks"]).fit(codes, landmarks)
 
     def encode(self, images: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
         return self.model.expression_encoder(self.model.encoder_input(images, seen))
 
-    def code_losses(self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor) -> Losses:
-        if not self.weights.told_features:
-            return {}
-        components = self.extras["components"](seen[PERCEPTUAL_DEPTH])
-        return {"told_features": losses.told(self.extras["tell"](codes), components)}
+    def code_losses(
+        self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor, landmarks: Tensor | None
+    ) -> Losses:
+        found: Losses = {}
+        if self.weights.told_features:
+            components = self.extras["components"](seen[PERCEPTUAL_DEPTH])
+            found["told_features"] = losses.told(self.extras["tell"](codes), components)
+        if self.tells_landmarks:
+            assert landmarks is not None
+            found["told_landmarks"] = self.extras["landmarks"](codes, landmarks)
+        return found
 
     def own_losses(self, pictures: Pictures) -> Losses:
         found: Losses = {}
@@ -190,7 +214,9 @@ class IdentityStage(Stage):
     def encode(self, images: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
         return self.model.identity_encoder(self.model.encoder_input(images, seen))
 
-    def code_losses(self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor) -> Losses:
+    def code_losses(
+        self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor, landmarks: Tensor | None
+    ) -> Losses:
         if not self.weights.same_person:
             return {}
         return {"same_person": losses.same_person(codes, persons)}

@@ -15,7 +15,8 @@ from fcvideo.config import TrainSettings
 from fcvideo.errors import OutputError, SettingsError, TrainingError
 from fcvideo.models.store import load_model
 from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
-from fcvideo.training.loop import Rank, resolve_recipe, run_rank
+from fcvideo.training.loop import Rank, run_rank
+from fcvideo.training.plan import resolve_recipe
 
 SCRIPT = """
 import sys

@@ -83,7 +83,7 @@ def test_every_loss_of_a_recipe_is_there_and_reaches_every_network_of_its_stage(
     encoders, decoder = stage.enable()
     parameters = [*encoders, *decoder]
     images = torch.randn(4, 3, 64, 64)
-    found = stage(images, persons_of(images))
+    found = stage(images, persons_of(images), torch.randn(4, 5, 2))
     found["total"].backward()
     weighted = {
         f.name for f in dataclasses.fields(WEIGHTS[name]) if f.type == "float" and getattr(WEIGHTS[name], f.name)

@@ -1,0 +1,63 @@
+"""What a code is asked to tell by a linear layer, which begins at what the code holds already and is trained along."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fcvideo.training import losses
+from fcvideo.training.landmarks import describe
+
+NUM_TOLD = 20  # numbers of a face's landmarks
+RIDGE = 0.01  # relative to the variance of a code's numbers
+
+
+class ToldLandmarks(nn.Module):
+    """Tells landmarks from codes by a linear layer; they count at mean 0 and variance 1, once `fit` is called."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, code_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(NUM_TOLD))
+        self.register_buffer("deviation", torch.ones(NUM_TOLD))
+        self.tell = nn.Linear(code_dim, NUM_TOLD)
+        nn.init.zeros_(self.tell.weight)
+        nn.init.zeros_(self.tell.bias)
+
+    @torch.no_grad()
+    def fit(self, codes: Tensor, landmarks: Tensor) -> None:
+        """Takes mean and variance from landmarks (N, 5, 2), and tells what codes (N, D) hold already; not of NaN."""
+        told = describe(landmarks)
+        is_found = told.isfinite().all(dim=1)
+        if is_found.sum() > 1:
+            told = told[is_found]
+            mean, deviation = told.mean(dim=0), told.std(dim=0).clamp_min(1e-3)
+            self.mean.copy_(mean)
+            self.deviation.copy_(deviation)
+            fit_linear(self.tell, codes[is_found], (told - mean) / deviation)
+
+    def forward(self, codes: Tensor, landmarks: Tensor) -> Tensor:
+        """The share () of the landmarks' (B, 5, 2) variance that codes (B, D) do not tell; none of rows of NaN."""
+        with torch.autocast(codes.device.type, enabled=False):
+            wanted = (describe(landmarks.float()) - self.mean) / self.deviation
+            is_found = wanted.isfinite().all(dim=1)
+            told = self.tell(codes.float())
+            return losses.told(told, torch.where(is_found[:, None], wanted, told.detach()))
+
+
+@torch.no_grad()
+def fit_linear(layer: nn.Linear, codes: Tensor, targets: Tensor) -> None:
+    """Sets a layer to the ridge regression of targets (N, K) on codes (N, D).
+
+    Trained from zero it would take thousands of steps to get there, and pull the encoder about on its way.
+    """
+    x, y = codes.double(), targets.double()
+    mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
+    x, y = x - mean_x, y - mean_y
+    gram = x.T @ x
+    gram += RIDGE * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(len(gram), dtype=gram.dtype)
+    weight = torch.linalg.solve(gram, x.T @ y).T
+    layer.weight.copy_(weight)
+    layer.bias.copy_(mean_y - weight @ mean_x)
