@@ -205,7 +205,7 @@ class _Show:
         counts = {name: shown.pop(name) for name in ("images_per_second", "total") if name in shown}
         if stage != self._stage:
             self._stage = stage
-            self._reporter.begin(f"stage {stage}", num_steps)
+            self._reporter.begin(f"stage {stage}" if stage else "lesson", num_steps)
         self._reporter.update(step, **counts, **shown, step=step)
 
     def start(self) -> None:

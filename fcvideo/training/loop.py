@@ -25,6 +25,7 @@ from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig, normalize_unit
 from fcvideo.models.precision import has_fast_bfloat16
 from fcvideo.models.store import load_model, save_model
 from fcvideo.models.vgg import VGG19, load_vgg
+from fcvideo.training import lesson
 from fcvideo.training.averaging import WeightAverage
 from fcvideo.training.card import write_card
 from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
@@ -37,7 +38,6 @@ from fcvideo.training.replicas import average_numbers
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
 
 COMPONENT_IMAGES = 6000  # whose features the principal components are taken from
-TELLING_IMAGES = 2000  # on which the layers that tell of codes begin
 REPORT_STEPS = 20  # every rank reports at the same steps: a report may be a meeting of all ranks
 
 Report = Callable[[dict[str, float]], None]
@@ -191,24 +191,25 @@ class Run:
         for encoder in starts:
             components.to(self.device).start(encoder)
 
-    @torch.no_grad()
     def _begin_telling(self) -> None:
-        """What stage 1's codes are asked to tell begins at what they hold already of the first batches."""
-        stage = self.stages[0]
+        """What stage 1's codes are asked to tell begins at what they hold already; then comes the recipe's lesson."""
+        stage, plan = self.stages[0], self.recipe.lesson
         if not (self.num_steps[0] and isinstance(stage, ExpressionStage) and len(stage.extras)):
             return
-        batches, codes, components, landmarks = self._batches(0, 0), list[Tensor](), list[Tensor](), list[Tensor]()
-        while sum(map(len, codes)) < min(TELLING_IMAGES, int(self.store.clip_lengths.sum())):
-            pair = next(batches)
-            images = self._images(pair)
-            seen = stage.look(images)
-            if "components" in stage.extras:
-                components.append(stage.extras["components"](seen[PERCEPTUAL_DEPTH]).cpu())
-            if stage.tells_landmarks:
-                landmarks.append(self._landmarks(pair, 0, len(codes)).cpu())
-            codes.append(stage.encode(images, seen).cpu())
-        found, marks = (torch.cat(part) if part else None for part in (components, landmarks))
-        stage.begin_telling(torch.cat(codes), found, marks)
+        num_images = plan.num_images if plan.num_steps else lesson.BEGIN_IMAGES
+        examples = lesson.collect(stage, self._first_images(stage), num_images)
+        lesson.begin(stage, examples)
+
+        def report(step: int, total: float) -> None:
+            if step % REPORT_STEPS == 0 or step == plan.num_steps:
+                self.on_report({"stage": 0, "step": step, "num_steps": plan.num_steps, "total": total})
+
+        lesson.teach(stage, examples, plan, self.settings.seed, self._precision, report)
+
+    def _first_images(self, stage: Stage) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Stage 1's first pictures (2B, 3, S, S) and, where they are asked for, their landmarks (2B, 5, 2)."""
+        for step, pair in enumerate(self._batches(0, 0)):
+            yield self._images(pair), self._landmarks(pair, 0, step) if stage.tells_landmarks else None
 
     def train_stage(self, number: int, first_step: int) -> None:
         stage, schedule, num_steps = self.stages[number], self.schedules[number], self.num_steps[number]

@@ -31,7 +31,7 @@ from fcvideo.training.stages import Losses, Stage
 
 NAME = "moco"  # in place of a preset's
 SAVED = ("stem.", "expression_encoder.")  # of the model's weights: one encoder and what it reads
-WITHOUT_MEANING = ("init", "recipe", "losses", "epochs_stage2", "lr_stage2", "picture_steps")
+WITHOUT_MEANING = ("init", "recipe", "losses", "lesson_steps", "epochs_stage2", "lr_stage2", "picture_steps")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,10 @@ def resolve_recipe(settings: TrainSettings) -> Recipe:
     """The named recipe with the settings' own numbers in place of its."""
     if settings.init is not None and (settings.model, settings.side_factor) != (None, None):
         raise SettingsError("--init brings sizes and framing of its own; leave out --model and --side-factor")
-    return with_numbers(override_losses(RECIPES[settings.recipe], settings.losses), settings)
+    recipe = with_numbers(override_losses(RECIPES[settings.recipe], settings.losses), settings)
+    if settings.lesson_steps is not None:
+        recipe = dataclasses.replace(recipe, lesson=dataclasses.replace(recipe.lesson, num_steps=settings.lesson_steps))
+    return recipe
 
 
 def with_numbers(recipe: SomeRecipe, settings: TrainSettings) -> SomeRecipe:

@@ -88,6 +88,16 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """Before stage 1: E_exp alone learns what it is asked to tell, from features kept in memory. No steps: none."""
+
+    num_steps: int = 0
+    num_images: int = 12_000  # augmented pictures, 64 kB of memory each
+    batch_size: int = 64
+    lr: float = 5e-4
+
+
+@dataclass(frozen=True)
 class Recipe:
     stage1: Schedule
     stage2: Schedule
@@ -97,6 +107,7 @@ class Recipe:
     flip_probability: float = 0.0  # of a pair that is a face and its mirror image
     augmentation: Augmentation = field(default_factory=Augmentation)
     initialization: Literal["released", "fan_in"] = "released"  # of the encoders and D_flow
+    lesson: Lesson = field(default_factory=Lesson)
     average_decay: float = 0.0  # of the weights that are saved; 0 saves the last ones
     stills_share: float = 0.5  # of each batch's pairs, where stills are given
     across_clips: bool = False  # stage 2 pairs a person's clips, with colors drawn apart

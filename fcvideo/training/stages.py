@@ -163,9 +163,16 @@ class ExpressionStage(Stage):
     def code_losses(
         self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor, landmarks: Tensor | None
     ) -> Losses:
+        return self.told(codes, self.components(seen), landmarks)
+
+    def components(self, seen: Mapping[str, Tensor]) -> Tensor | None:
+        """Principal components (2B, D), where codes should tell them."""
+        return self.extras["components"](seen[PERCEPTUAL_DEPTH]) if "components" in self.extras else None
+
+    def told(self, codes: Tensor, components: Tensor | None, landmarks: Tensor | None) -> Losses:
+        """What codes (N, D) do not tell of that which they are asked to."""
         found: Losses = {}
-        if self.weights.told_features:
-            components = self.extras["components"](seen[PERCEPTUAL_DEPTH])
+        if components is not None:
             found["told_features"] = losses.told(self.extras["tell"](codes), components)
         if self.tells_landmarks:
             assert landmarks is not None

@@ -1,0 +1,72 @@
+import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fcvideo.models.store import load_model
+from fcvideo.models.vgg import VGG19, load_vgg
+from fcvideo.training import lesson
+from fcvideo.training.recipes import ExpressionWeights, Lesson
+from fcvideo.training.stages import ExpressionStage
+
+PLAN = Lesson(num_steps=40, num_images=48, batch_size=16, lr=1e-3)
+
+
+@pytest.fixture
+def stage(vgg_file: Path, tiny_model: Path) -> ExpressionStage:
+    vgg = VGG19("conv4_1")
+    model = load_model(str(tiny_model))
+    for network in (model.stem, vgg):
+        network.load(load_vgg(vgg_file))
+    return ExpressionStage(model, vgg, ExpressionWeights(told_landmarks=1))
+
+
+def bright_spots() -> Iterator[tuple[Tensor, Tensor]]:
+    """Pictures of a spot of changing place, and landmarks around it; every third has none."""
+    generator = torch.Generator().manual_seed(0)
+    around = torch.tensor([[-0.2, -0.2], [0.2, -0.2], [0.0, 0.0], [-0.1, 0.2], [0.1, 0.2]])
+    place = torch.linspace(-1, 1, 64)
+    while True:
+        center = torch.rand(12, 2, generator=generator) - 0.5
+        x, y = (place[None] - center[:, :1]) ** 2, (place[None] - center[:, 1:]) ** 2
+        spots = torch.exp(-8 * (x[:, None, :] + y[:, :, None]))[:, None].expand(-1, 3, -1, -1)
+        landmarks = center[:, None] + around
+        landmarks[::3] = torch.nan
+        yield 4 * spots - 2, landmarks
+
+
+def test_codes_learn_to_tell_landmarks_and_nothing_else_changes(stage: ExpressionStage) -> None:
+    before = {name: value.clone() for name, value in stage.model.state_dict().items()}
+    examples = lesson.collect(stage, bright_spots(), PLAN.num_images)
+    lesson.begin(stage, examples)
+    totals: list[float] = []
+    lesson.teach(stage, examples, PLAN, 0, contextlib.nullcontext, lambda _, total: totals.append(total))
+    assert len(totals) == PLAN.num_steps
+    assert sum(totals[-5:]) < 0.8 * sum(totals[:5])
+    changed = {name.split(".")[0] for name, value in stage.model.state_dict().items() if not value.equal(before[name])}
+    assert changed == {"expression_encoder"}
+
+
+def test_a_lesson_is_a_function_of_its_seed(vgg_file: Path, tiny_model: Path, stage: ExpressionStage) -> None:
+    examples = lesson.collect(stage, bright_spots(), PLAN.num_images)
+    start = {name: value.clone() for name, value in stage.state_dict().items()}
+    ends = []
+    for seed in (0, 0, 1):
+        stage.load_state_dict(start)
+        lesson.teach(stage, examples, Lesson(num_steps=3, batch_size=8), seed, contextlib.nullcontext)
+        ends.append([value.clone() for value in stage.model.expression_encoder.parameters()])
+    assert all(map(torch.equal, ends[0], ends[1]))
+    assert not all(map(torch.equal, ends[0], ends[2]))
+
+
+def test_as_many_examples_are_collected_as_the_lesson_wants(stage: ExpressionStage) -> None:
+    batches = bright_spots()
+    examples = lesson.collect(stage, batches, 30)
+    assert len(examples.read) == 36  # whole batches
+    assert examples.components is None  # not asked for
+    first = torch.cat([landmarks for _, landmarks in itertools.islice(bright_spots(), 3)])
+    assert torch.equal(examples.landmarks.isnan(), first.isnan())
