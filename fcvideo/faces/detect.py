@@ -16,7 +16,8 @@ import onnxruntime
 import torch
 from torch.nn import functional as F
 
-from fcvideo.faces.yunet import STRIDES, load_yunet
+from fcvideo.faces.yunet import load_yunet
+from fcvideo.models.yunet import STRIDES
 
 ONNX_FILE = Path(__file__).parent / "weights" / "yunet.onnx"
 # Height in pixels at which the network is shown the smallest face wanted. Of 133 real faces shrunk to 10, 12,

@@ -7,8 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fcvideo.models.layers import ChannelAttention, ResidualBlock, conv_leaky, init_weights
+from fcvideo.models.yunet import STEM_CHANNELS
 
 STEM_WIDTH = 512  # of VGG-19's conv4_1, at 1/8 of the picture
+DETECTOR_SIDE, DETECTOR_HIDDEN = 8, 128
+DETECTOR_NUMBERS = STEM_CHANNELS * DETECTOR_SIDE**2
 MAP_SIDE = 4  # of the last map
 
 
@@ -58,13 +61,16 @@ class StemEncoder(nn.Module):
     it reads expression, pose and identity far better than an encoder that starts from pixels.
     """
 
-    def __init__(self, width: int, map_width: int, hidden: int, code_dim: int, image_side: int) -> None:
+    def __init__(
+        self, width: int, map_width: int, hidden: int, code_dim: int, image_side: int, reads_detector: bool = False
+    ) -> None:
         super().__init__()
         self.project = nn.Conv2d(STEM_WIDTH, map_width, 1)
         self.stage8 = nn.Sequential(conv_leaky(STEM_WIDTH, width), conv_leaky(width, width))
         self.stage16 = _to_map(width, width, map_width, image_side)
         self.straight = nn.Linear(map_width * MAP_SIDE**2, code_dim)
         self.head = _to_code(map_width, hidden, code_dim)
+        self.beside = Beside(code_dim) if reads_detector else None
         init_weights(self)
 
     @property
@@ -79,15 +85,45 @@ class StemEncoder(nn.Module):
         assert isinstance(layer, nn.Linear)
         return layer
 
+    def silence_beside(self) -> None:
+        """What the detector brings to the code becomes zero, until trained."""
+        for layer in () if self.beside is None else (self.beside.straight, self.beside.last):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
     def feature_map(self, features: Tensor) -> Tensor:
-        """As `Encoder.feature_map`, of conv4_1 (B, 512, S/8, S/8)."""
+        """As `Encoder.feature_map`, of conv4_1 (B, 512 or more, S/8, S/8)."""
+        features = features[:, :STEM_WIDTH]
         straight = F.adaptive_avg_pool2d(self.project(features), MAP_SIDE)
         return straight + self.stage16(self.stage8(features))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features of conv4_1 (B, 512, S/8, S/8) to codes (B, code_dim) in [-1, 1]."""
+        """Features of conv4_1, and behind them the detector's, (B, 512 or 640, S/8, S/8), to codes (B, code_dim) in
+        [-1, 1]."""
         flat = self.feature_map(features).flatten(1)
-        return torch.tanh((self.straight(flat) + self.head(flat)).float())
+        code = self.straight(flat) + self.head(flat)
+        if self.beside is not None:
+            code = code + self.beside(detector_numbers(features))
+        return torch.tanh(code.float())
+
+
+class Beside(nn.Module):
+    """The detector's features to a part of the code, past the map."""
+
+    def __init__(self, code_dim: int) -> None:
+        super().__init__()
+        self.straight = nn.Linear(DETECTOR_NUMBERS, code_dim)
+        self.first = nn.Linear(DETECTOR_NUMBERS, DETECTOR_HIDDEN)
+        self.last = nn.Linear(DETECTOR_HIDDEN, code_dim)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """`detector_numbers` (B, 8192) to (B, code_dim)."""
+        return self.straight(numbers) + self.last(F.leaky_relu(self.first(numbers), 0.1))
+
+
+def detector_numbers(features: Tensor) -> Tensor:
+    """The detector's part of what a `StemEncoder` reads (B, 640, S/8, S/8), at 8 x 8 places: (B, 8192)."""
+    return F.adaptive_avg_pool2d(features[:, STEM_WIDTH:], DETECTOR_SIDE).flatten(1)
 
 
 def _to_map(channels: int, high: int, map_width: int, image_side: int) -> nn.Sequential:

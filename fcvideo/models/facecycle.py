@@ -18,7 +18,9 @@ from fcvideo.models.flow import FlowDecoder
 from fcvideo.models.layers import init_fan_in
 from fcvideo.models.vgg import NAMES, VGG19, Layer
 from fcvideo.models.warp import backward_flow
+from fcvideo.models.yunet import DetectorStem
 
+DETECTOR = "detector"  # its features' name among those of the stem's layers
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
@@ -33,6 +35,7 @@ class FaceCycleConfig:
     image_side: int = 64
     code_dim: int = 256
     encoders_read: Literal["pixels", "conv4_1"] = "pixels"  # or the frozen stem's features
+    reads_detector: bool = False  # E_exp above the stem reads features of the face detector, YuNet, too
     encoder_widths: tuple[int, int, int] = (64, 128, 256)  # the last alone counts above the stem
     map_width: int = 128
     hidden: int = 512
@@ -65,6 +68,7 @@ PRESETS = {
     "facecycle-64": FaceCycleConfig(),
     "facecycle-64-small": FaceCycleConfig(
         encoders_read="conv4_1",
+        reads_detector=True,
         encoder_widths=(48, 96, 192),
         flow_widths=(128, 64, 32),
         stem="conv2_1",
@@ -94,9 +98,12 @@ class FaceCycle(nn.Module):
         self.config = c = config
         if c.image_side not in (64, 128):
             raise ModelError(f"image_side: found {c.image_side}, expected 64 or 128")
+        if c.reads_detector and c.encoders_read == "pixels":
+            raise ModelError("reads_detector: found true with encoders that read pixels, expected conv4_1")
         stem_widths = (128, 256) if c.stem == "conv3_1" else (128, 128)
         self.stem = VGG19(max(self.stem_layers, key=NAMES.index))
-        self.expression_encoder = _build_encoder(c)
+        self.detector = DetectorStem() if c.reads_detector else None
+        self.expression_encoder = _build_encoder(c, c.reads_detector)
         self.identity_encoder = _build_encoder(c)
         self.flow_decoder = FlowDecoder(c.code_dim, c.flow_widths)
         self.expression_decoder = ExpressionDecoder(
@@ -125,14 +132,21 @@ class FaceCycle(nn.Module):
 
     def look(self, images: Tensor) -> Seen:
         """Everything that encoders and decoders read of pictures, in one pass of the stem."""
-        return dict(zip(self.stem_layers, self.stem(images, self.stem_layers), strict=True))
+        return self.detect(images) | dict(zip(self.stem_layers, self.stem(images, self.stem_layers), strict=True))
+
+    def detect(self, images: Tensor) -> dict[str, Tensor]:
+        """The detector's features, where E_exp reads them."""
+        return {} if self.detector is None else {DETECTOR: self.detector(255 * denormalize(images))}
 
     def encoder_input(self, images: Tensor, seen: Seen | None = None) -> Tensor:
-        """What both encoders read: the pictures, or the stem's features of them (from `seen` where they are known)."""
+        """What both encoders read: the pictures, or the stem's features of them (from `seen` where they are known), and
+        behind those the detector's, which E_exp alone takes."""
         layer = self.config.encoders_read
         if layer == "pixels":
             return images
-        return self.stem(images, (layer,))[0] if seen is None else seen[layer]
+        if seen is None:
+            seen = self.detect(images) | {str(layer): self.stem(images, (layer,))[0]}
+        return seen[layer] if self.detector is None else torch.cat([seen[layer], seen[DETECTOR]], dim=1)
 
     def arrange(self, seen: Seen) -> Features:
         """Features of `decoder_layers`, wherever they were computed, as the decoders take them."""
@@ -188,10 +202,10 @@ class FaceCycle(nn.Module):
         return (rebuilt - images).abs().mean(dim=(1, 2, 3))
 
 
-def _build_encoder(c: FaceCycleConfig) -> Encoder | StemEncoder:
+def _build_encoder(c: FaceCycleConfig, reads_detector: bool = False) -> Encoder | StemEncoder:
     if c.encoders_read == "pixels":
         return Encoder(c.encoder_widths, c.map_width, c.hidden, c.code_dim, c.image_side)
-    return StemEncoder(c.encoder_widths[-1], c.map_width, c.hidden, c.code_dim, c.image_side)
+    return StemEncoder(c.encoder_widths[-1], c.map_width, c.hidden, c.code_dim, c.image_side, reads_detector)
 
 
 def normalize(images: Tensor) -> Tensor:

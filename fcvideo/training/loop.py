@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,19 +20,21 @@ from fcvideo.clips import augment
 from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store
 from fcvideo.config import DEFAULT_MODEL, TrainSettings
 from fcvideo.errors import SettingsError, TrainingError
+from fcvideo.faces.yunet import load_yunet
 from fcvideo.models.encoder import StemEncoder
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig, normalize_unit
 from fcvideo.models.precision import has_fast_bfloat16
 from fcvideo.models.store import load_model, save_model
 from fcvideo.models.vgg import VGG19, load_vgg
-from fcvideo.training import lesson
+from fcvideo.training import beginning
 from fcvideo.training.averaging import WeightAverage
 from fcvideo.training.card import write_card
 from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
 from fcvideo.training.curves import Curves
 from fcvideo.training.landmarks import LandmarkFinder, follow
+from fcvideo.training.lesson import teach
 from fcvideo.training.plan import count_steps, num_stills, resolve_recipe
-from fcvideo.training.principal import PrincipalComponents, pool
+from fcvideo.training.principal import DetectorComponents, PrincipalComponents
 from fcvideo.training.recipes import Recipe, Schedule
 from fcvideo.training.replicas import average_numbers
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
@@ -84,7 +86,7 @@ class Run:
             )
         self.autocast = _autocast_type(settings.precision, self.device)
         torch.manual_seed(settings.seed)
-        self.model = load_model(settings.init) if settings.init else _build_model(settings, recipe)
+        self.model, self.grafts = _make_model(settings, recipe)
         weights = load_vgg(settings.vgg)
         self.model.stem.load(weights)
         self.stages = self._make_stages(weights)
@@ -154,8 +156,7 @@ class Run:
     def restore(self) -> None:
         state = load_checkpoint(self.folder / "checkpoints", self.identity)
         if state is None:
-            self._find_components()
-            self._begin_telling()
+            self._begin()
             return
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -165,46 +166,38 @@ class Run:
         self.optimizer_state = state["optimizer"]
         self.seconds, self.last_losses = state["seconds"], state["losses"]
 
-    @torch.no_grad()
-    def _find_components(self) -> None:
-        """Principal components of the stem's features over the first batches; encoders above the stem begin there."""
-        encoders = [
-            e for e in (self.model.expression_encoder, self.model.identity_encoder) if isinstance(e, StemEncoder)
-        ]
-        wanted = [
-            stage.extras["components"]
-            for stage, num_steps in zip(self.stages, self.num_steps, strict=True)
-            if "components" in stage.extras and num_steps
-        ]
-        starts = encoders if not self.settings.init and self.recipe.initialization == "fan_in" else []
-        if not wanted and not starts:
+    def _begin(self) -> None:
+        """Encoders above the stem begin at principal components, or take in the detector's features, and learn the
+        recipe's lesson: all of it from the first batches."""
+        stage, plan, has_stage1 = self.stages[0], self.recipe.lesson, self.num_steps[0] > 0
+        assert isinstance(stage, ExpressionStage)
+        is_fresh = not self.settings.init and self.recipe.initialization == "fan_in"
+        encoders = (self.model.expression_encoder, self.model.identity_encoder)
+        starts = [e for e in encoders if isinstance(e, StemEncoder)] if is_fresh else []
+        if not starts and not self.grafts and not (has_stage1 and len(stage.extras)):
             return
-        batches, pooled = self._batches(0, 0), list[Tensor]()
         num_images = min(COMPONENT_IMAGES, int(self.store.clip_lengths.sum()))
-        while sum(map(len, pooled)) < num_images:
-            seen = self.stages[0].vgg(self._images(next(batches)), (PERCEPTUAL_DEPTH,))
-            pooled.append(pool(seen[0]).cpu())
+        if has_stage1 and plan.num_steps:
+            num_images = max(num_images, plan.num_images)
+        examples = beginning.collect(stage, self._first_images(stage), num_images, keep_flows=not is_fresh)
         components = PrincipalComponents(self.model.config.map_width, self.model.config.code_dim)
-        components.fit(torch.cat(pooled))
-        for module in wanted:
-            module.load_state_dict(components.state_dict())
+        components.fit(examples.pooled)
         for encoder in starts:
             components.to(self.device).start(encoder)
+        if self.grafts:
+            beginning.graft(stage, examples)
+        if "components" in stage.extras:
+            stage.extras["components"].load_state_dict(components.state_dict())
+        if "detector" in stage.extras and examples.detected is not None:
+            cast(DetectorComponents, stage.extras["detector"]).fit(examples.detected)
+        if has_stage1 and len(stage.extras):
+            beginning.begin_telling(stage, examples)
+            teach(stage, examples, plan, self.settings.seed, self._precision, self._report_lesson)
 
-    def _begin_telling(self) -> None:
-        """What stage 1's codes are asked to tell begins at what they hold already; then comes the recipe's lesson."""
-        stage, plan = self.stages[0], self.recipe.lesson
-        if not (self.num_steps[0] and isinstance(stage, ExpressionStage) and len(stage.extras)):
-            return
-        num_images = plan.num_images if plan.num_steps else lesson.BEGIN_IMAGES
-        examples = lesson.collect(stage, self._first_images(stage), num_images)
-        lesson.begin(stage, examples)
-
-        def report(step: int, total: float) -> None:
-            if step % REPORT_STEPS == 0 or step == plan.num_steps:
-                self.on_report({"stage": 0, "step": step, "num_steps": plan.num_steps, "total": total})
-
-        lesson.teach(stage, examples, plan, self.settings.seed, self._precision, report)
+    def _report_lesson(self, step: int, found: dict[str, float]) -> None:
+        num_steps = self.recipe.lesson.num_steps
+        if step % REPORT_STEPS == 0 or step == num_steps:
+            self.on_report({"stage": 0, "step": step, "num_steps": num_steps, **found})
 
     def _first_images(self, stage: Stage) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Stage 1's first pictures (2B, 3, S, S) and, where they are asked for, their landmarks (2B, 5, 2)."""
@@ -366,14 +359,26 @@ class Run:
         write_card(folder / "README.md", self.settings, self.model, self.recipe, self.store, summary)
 
 
-def _build_model(settings: TrainSettings, recipe: Recipe) -> FaceCycle:
-    config = FaceCycleConfig.preset(settings.model or DEFAULT_MODEL)
-    if settings.side_factor is not None:
-        config = dataclasses.replace(config, framing_side_factor=settings.side_factor)
-    model = FaceCycle(config)
-    if recipe.initialization == "fan_in":
-        model.init_fan_in()
-    return model
+def _make_model(settings: TrainSettings, recipe: Recipe) -> tuple[FaceCycle, bool]:
+    """The model to train, and whether its expression encoder is yet to be given the detector's features."""
+    if settings.init is None:
+        config = FaceCycleConfig.preset(settings.model or DEFAULT_MODEL)
+        if settings.side_factor is not None:
+            config = dataclasses.replace(config, framing_side_factor=settings.side_factor)
+        model, grafts = FaceCycle(config), config.reads_detector and recipe.initialization == "fan_in"
+        if recipe.initialization == "fan_in":
+            model.init_fan_in()
+    else:
+        model, grafts = load_model(settings.init), False
+        if settings.reads_detector and not model.config.reads_detector:
+            known, grafts = model.state_dict(), True
+            model = FaceCycle(dataclasses.replace(model.config, reads_detector=True))
+            model.load_state_dict(known, strict=False)
+            assert isinstance(model.expression_encoder, StemEncoder)
+            model.expression_encoder.silence_beside()
+    if model.detector is not None:
+        model.detector.load(load_yunet())
+    return model, grafts
 
 
 def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:

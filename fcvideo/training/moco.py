@@ -31,7 +31,16 @@ from fcvideo.training.stages import Losses, Stage
 
 NAME = "moco"  # in place of a preset's
 SAVED = ("stem.", "expression_encoder.")  # of the model's weights: one encoder and what it reads
-WITHOUT_MEANING = ("init", "recipe", "losses", "lesson_steps", "epochs_stage2", "lr_stage2", "picture_steps")
+WITHOUT_MEANING = (
+    "init",
+    "recipe",
+    "losses",
+    "lesson_steps",
+    "reads_detector",
+    "epochs_stage2",
+    "lr_stage2",
+    "picture_steps",
+)
 
 
 @dataclass(frozen=True)
@@ -179,7 +188,7 @@ class MocoRun(Run):
     def _make_stages(self, vgg_weights: dict[str, Tensor]) -> tuple[Stage, ...]:
         return (cast(Stage, MocoStage(self.model, self.recipe)),)
 
-    def _find_components(self) -> None:
+    def _begin(self) -> None:
         """Nothing: the encoder begins at random, as MoCo's does."""
 
     def _make_pairs(self, number: int) -> ClipPairs:

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fcvideo.models.encoder import MAP_SIDE, STEM_WIDTH, StemEncoder
+from fcvideo.models.encoder import DETECTOR_NUMBERS, DETECTOR_SIDE, MAP_SIDE, STEM_WIDTH, StemEncoder
 
 SMALLEST_VARIANCE = 1e-5  # of a component, relative to the first one's; less is rounding
+NUM_DETECTED = 128  # components of the detector's features
 CODE_DEVIATION = 0.35  # of each number of a code that starts at a component: tanh is nearly straight there
 
 
@@ -67,6 +68,7 @@ class PrincipalComponents(nn.Module):
         }
         for name, value in values.items():
             encoder.get_parameter(name).copy_(value)
+        encoder.silence_beside()
         for layer in (encoder.last_of_map, encoder.last_of_code):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
@@ -74,6 +76,36 @@ class PrincipalComponents(nn.Module):
     def _map(self, pooled: Tensor) -> Tensor:
         centered = pooled - self.channel_mean[:, None, None]
         return torch.einsum("wc,bchv->bwhv", self.channels, centered).flatten(1)
+
+
+class DetectorComponents(nn.Module):
+    """The detector's features to `NUM_DETECTED` uncorrelated numbers of mean 0 and variance 1. Zero until `fit`."""
+
+    mean: Tensor
+    directions: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(DETECTOR_NUMBERS))
+        self.register_buffer("directions", torch.zeros(NUM_DETECTED, DETECTOR_NUMBERS))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features of `DetectorStem` (B, 128, H, W) to components (B, NUM_DETECTED), float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            return (F.adaptive_avg_pool2d(features.float(), DETECTOR_SIDE).flatten(1) - self.mean) @ self.directions.T
+
+    @torch.no_grad()
+    def fit(self, features: Tensor) -> None:
+        """Takes the directions from features (N, 128, H, W) of faces."""
+        numbers = F.adaptive_avg_pool2d(features.float(), DETECTOR_SIDE).flatten(1)
+        self.mean.copy_(numbers.mean(dim=0))
+        num = min(NUM_DETECTED, *numbers.shape)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            _, deviations, vectors = torch.pca_lowrank(numbers, num, niter=3)
+        deviations = deviations / max(1, len(numbers) - 1) ** 0.5
+        found = deviations > SMALLEST_VARIANCE**0.5 * deviations[0]
+        self.directions[:num][found] = (vectors / deviations).T[found]
 
 
 def pool(features: Tensor) -> Tensor:

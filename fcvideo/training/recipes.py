@@ -32,6 +32,7 @@ class ExpressionWeights:
     symmetry: float = 0.0  # of the neutral face
     symmetry_warp: float = 0.0  # of the picture warped forward
     told_features: float = 0.0  # ours: principal components of conv4_1, told from the code by a linear map
+    told_detector: float = 0.0  # ours: components of the detector's features, where E_exp reads them; likewise
     told_landmarks: float = 0.0  # ours: the detector's landmarks, told from the code by a linear map
     perceptual_of: tuple[str, ...] = ("rebuilt",)  # pictures that the VGG losses look at
     perceptual_layers: tuple[str, ...] = VGG_LAYERS
@@ -92,9 +93,9 @@ class Lesson:
     """Before stage 1: E_exp alone learns what it is asked to tell, from features kept in memory. No steps: none."""
 
     num_steps: int = 0
-    num_images: int = 12_000  # augmented pictures, 64 kB of memory each
+    num_images: int = 8_000  # augmented pictures, 120 kB of memory each
     batch_size: int = 64
-    lr: float = 5e-4
+    lr: float = 3e-4
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,8 @@ DEFAULT = dataclasses.replace(
         perceptual_of=("rebuilt",),
         perceptual_layers=("conv2_1", "conv3_1"),
         told_features=2,
+        told_detector=2,
+        told_landmarks=2,
     ),
     identity=dataclasses.replace(
         RELEASED.identity,
@@ -212,7 +215,7 @@ DEFAULT = dataclasses.replace(
     ),
     flip_probability=0.2,
     augmentation=Augmentation(
-        zoom=0.12, aspect=0.03, shift=0.03, rotation_deg=6, color=0.3, hue=0.02, gray_probability=0.2
+        zoom=0.2, aspect=0.03, shift=0.04, rotation_deg=10, color=0.3, hue=0.02, gray_probability=0.2
     ),
     initialization="fan_in",
     average_decay=0.999,

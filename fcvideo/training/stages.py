@@ -9,11 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from fcvideo.models.facecycle import FaceCycle
+from fcvideo.models.facecycle import DETECTOR, FaceCycle
 from fcvideo.models.vgg import VGG19, Layer
 from fcvideo.models.warp import warp
 from fcvideo.training import losses
-from fcvideo.training.principal import PrincipalComponents
+from fcvideo.training.principal import NUM_DETECTED, DetectorComponents, PrincipalComponents
 from fcvideo.training.recipes import ExpressionWeights, IdentityWeights
 from fcvideo.training.replicas import mean_over_replicas
 from fcvideo.training.telling import ToldLandmarks, fit_linear
@@ -107,7 +107,7 @@ class Stage(nn.Module, ABC):
 
     def look(self, images: Tensor) -> dict[str, Tensor]:
         """VGG features by layer: one pass serves the decoders and the perceptual losses."""
-        return dict(zip(self.layers, self.vgg(images, self.layers), strict=True))
+        return self.model.detect(images) | dict(zip(self.layers, self.vgg(images, self.layers), strict=True))
 
     def stem(self, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         return self.model.arrange(seen)
@@ -147,14 +147,22 @@ class ExpressionStage(Stage):
             self.extras["components"] = components = PrincipalComponents(model.config.map_width, model.config.code_dim)
             self.extras["tell"] = components.telling()
             self.layers = tuple(dict.fromkeys((*self.layers, PERCEPTUAL_DEPTH)))
+        if weights.told_detector and model.detector is not None:
+            self.extras["detector"] = DetectorComponents()
+            self.extras["tell_detector"] = nn.Linear(model.config.code_dim, NUM_DETECTED)
         if weights.told_landmarks:
             self.extras["landmarks"] = ToldLandmarks(model.config.code_dim)
 
-    def begin_telling(self, codes: Tensor, components: Tensor | None, landmarks: Tensor | None) -> None:
-        """Fits the layers that tell to codes (N, D) of faces, their components (N, D) and landmarks (N, 5, 2)."""
-        if components is not None:
-            fit_linear(cast(nn.Linear, self.extras["tell"]), codes, components)
-        if landmarks is not None:
+    @torch.no_grad()
+    def begin_telling(
+        self, codes: Tensor, features: Tensor | None, detected: Tensor | None, landmarks: Tensor | None
+    ) -> None:
+        """Fits the layers that tell to codes (N, D) of faces; the others as in `told`."""
+        if "components" in self.extras:
+            fit_linear(cast(nn.Linear, self.extras["tell"]), codes, self.extras["components"](features))
+        if "detector" in self.extras:
+            fit_linear(cast(nn.Linear, self.extras["tell_detector"]), codes, self.extras["detector"](detected))
+        if landmarks is not None and self.tells_landmarks:
             cast(ToldLandmarks, self.extras["landmarks"]).fit(codes, landmarks)
 
     def encode(self, images: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
@@ -163,17 +171,16 @@ class ExpressionStage(Stage):
     def code_losses(
         self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor, landmarks: Tensor | None
     ) -> Losses:
-        return self.told(codes, self.components(seen), landmarks)
+        return self.told(codes, seen.get(PERCEPTUAL_DEPTH), seen.get(DETECTOR), landmarks)
 
-    def components(self, seen: Mapping[str, Tensor]) -> Tensor | None:
-        """Principal components (2B, D), where codes should tell them."""
-        return self.extras["components"](seen[PERCEPTUAL_DEPTH]) if "components" in self.extras else None
-
-    def told(self, codes: Tensor, components: Tensor | None, landmarks: Tensor | None) -> Losses:
-        """What codes (N, D) do not tell of that which they are asked to."""
+    def told(self, codes: Tensor, features: Tensor | None, detected: Tensor | None, landmarks: Tensor | None) -> Losses:
+        """What codes (N, D) do not tell of that which they are asked to: of conv4_1 (N, 512, H, W), the detector's
+        features (N, 128, H, W) and landmarks (N, 5, 2)."""
         found: Losses = {}
-        if components is not None:
-            found["told_features"] = losses.told(self.extras["tell"](codes), components)
+        if "components" in self.extras:
+            found["told_features"] = losses.told(self.extras["tell"](codes), self.extras["components"](features))
+        if "detector" in self.extras:
+            found["told_detector"] = losses.told(self.extras["tell_detector"](codes), self.extras["detector"](detected))
         if self.tells_landmarks:
             assert landmarks is not None
             found["told_landmarks"] = self.extras["landmarks"](codes, landmarks)

@@ -53,11 +53,16 @@ def fit_linear(layer: nn.Linear, codes: Tensor, targets: Tensor) -> None:
 
     Trained from zero it would take thousands of steps to get there, and pull the encoder about on its way.
     """
-    x, y = codes.double(), targets.double()
+    weight, bias = ridge(codes.double(), targets.double(), RIDGE)
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+
+
+def ridge(x: Tensor, y: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """Weights (K, D) and bias (K,) that give y (N, K) of x (N, D), float64; `strength` is of x's mean variance."""
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
     x, y = x - mean_x, y - mean_y
     gram = x.T @ x
-    gram += RIDGE * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(len(gram), dtype=gram.dtype)
+    gram += strength * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(len(gram), dtype=x.dtype, device=x.device)
     weight = torch.linalg.solve(gram, x.T @ y).T
-    layer.weight.copy_(weight)
-    layer.bias.copy_(mean_y - weight @ mean_x)
+    return weight, mean_y - weight @ mean_x
