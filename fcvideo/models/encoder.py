@@ -12,6 +12,7 @@ from fcvideo.models.yunet import STEM_CHANNELS
 STEM_WIDTH = 512  # of VGG-19's conv4_1, at 1/8 of the picture
 DETECTOR_SIDE, DETECTOR_HIDDEN = 8, 128
 DETECTOR_NUMBERS = STEM_CHANNELS * DETECTOR_SIDE**2
+BESIDE_SCALE = 0.03  # of so many numbers: at 1 and Adam's learning rate 3e-4 codes saturated within 100 steps
 MAP_SIDE = 4  # of the last map
 
 
@@ -118,6 +119,7 @@ class Beside(nn.Module):
 
     def forward(self, numbers: Tensor) -> Tensor:
         """`detector_numbers` (B, 8192) to (B, code_dim)."""
+        numbers = BESIDE_SCALE * numbers
         return self.straight(numbers) + self.last(F.leaky_relu(self.first(numbers), 0.1))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fcvideo.models.encoder import STEM_WIDTH, StemEncoder
+from fcvideo.models.encoder import BESIDE_SCALE, STEM_WIDTH, StemEncoder
 from fcvideo.training.principal import CODE_DEVIATION, DetectorComponents, pool
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage
 from fcvideo.training.telling import ridge
@@ -108,7 +108,7 @@ def graft(stage: ExpressionStage, examples: Examples) -> None:
         _through(layer, of_code)
     encoder.straight.bias.add_((offset - of_code @ mean).to(encoder.straight.bias))
     directions = of_detector @ components.directions.double()
-    encoder.beside.straight.weight.copy_(directions)
+    encoder.beside.straight.weight.copy_(directions / BESIDE_SCALE)
     encoder.beside.straight.bias.copy_(-directions @ components.mean.double())
     back, shift = ridge(new, old.double(), 1e-4)
     weight = flow.weight.flatten(1).double().cpu()

@@ -56,4 +56,4 @@ def teach(
         nn.utils.clip_grad_norm_(trained, 1.0)  # without, codes saturated at a learning rate of 8e-4
         optimizer.step()
         if on_step is not None:
-            on_step(step + 1, {name: float(loss.detach()) for name, loss in found.items()} | {"total": float(total)})
+            on_step(step + 1, {name: float(loss.detach()) for name, loss in (found | {"total": total}).items()})

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -71,6 +73,24 @@ def test_an_encoder_for_128_pixels_has_the_same_map() -> None:
     for reads in ("pixels", "conv4_1"):
         model = FaceCycle(FaceCycleConfig(image_side=128, encoders_read=reads))
         assert model.expression_encoder.feature_map(model.encoder_input(images)).shape == (1, 128, 4, 4)
+
+
+def test_an_encoder_for_128_pixels_reads_the_detector_at_as_many_places() -> None:
+    model = FaceCycle(FaceCycleConfig(image_side=128, encoders_read="conv4_1", reads_detector=True))
+    with torch.no_grad():
+        assert model.encoder_input(torch.randn(1, 3, 128, 128)).shape == (1, 640, 16, 16)
+        assert model.encode_expression(torch.randn(1, 3, 128, 128)).shape == (1, 256)
+
+
+def test_an_encoder_from_pixels_cannot_read_the_detector() -> None:
+    with pytest.raises(ModelError, match="expected conv4_1"):
+        FaceCycle(FaceCycleConfig(reads_detector=True))
+
+
+def test_sizes_saved_before_there_was_a_detector_are_read() -> None:
+    sizes = dataclasses.asdict(FaceCycleConfig.preset("facecycle-64"))
+    del sizes["reads_detector"]
+    assert FaceCycleConfig.from_dict(sizes) == FaceCycleConfig()
 
 
 def test_another_image_side_is_refused() -> None:

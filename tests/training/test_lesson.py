@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fcvideo.models.store import load_model
 from fcvideo.models.vgg import VGG19, load_vgg
-from fcvideo.training import lesson
+from fcvideo.training.beginning import begin_telling, collect
+from fcvideo.training.lesson import teach
 from fcvideo.training.recipes import ExpressionWeights, Lesson
 from fcvideo.training.stages import ExpressionStage
 
@@ -41,23 +42,37 @@ def bright_spots() -> Iterator[tuple[Tensor, Tensor]]:
 
 def test_codes_learn_to_tell_landmarks_and_nothing_else_changes(stage: ExpressionStage) -> None:
     before = {name: value.clone() for name, value in stage.model.state_dict().items()}
-    examples = lesson.collect(stage, bright_spots(), PLAN.num_images)
-    lesson.begin(stage, examples)
+    examples = collect(stage, bright_spots(), PLAN.num_images)
+    begin_telling(stage, examples)
     totals: list[float] = []
-    lesson.teach(stage, examples, PLAN, 0, contextlib.nullcontext, lambda _, total: totals.append(total))
+    teach(stage, examples, PLAN, 0, contextlib.nullcontext, lambda _, found: totals.append(found["total"]))
     assert len(totals) == PLAN.num_steps
     assert sum(totals[-5:]) < 0.8 * sum(totals[:5])
     changed = {name.split(".")[0] for name, value in stage.model.state_dict().items() if not value.equal(before[name])}
     assert changed == {"expression_encoder"}
 
 
+def test_flows_are_kept_while_codes_change(stage: ExpressionStage) -> None:
+    examples = collect(stage, bright_spots(), PLAN.num_images, keep_flows=True)
+    assert examples.flows is not None
+    begin_telling(stage, examples)
+    errors: list[float] = []
+    teach(stage, examples, PLAN, 0, contextlib.nullcontext, lambda _, found: errors.append(found["kept_flows"]))
+    assert errors[0] < 1e-3  # half precision
+    with torch.no_grad():
+        codes = stage.model.expression_encoder(examples.read.float())
+        found, without = stage.model.flows(codes)[0], examples.flows.float().mean(dim=0)
+    kept = (found - examples.flows).square().mean()
+    assert kept < (without - examples.flows).square().mean()  # better than the mean flow of all
+
+
 def test_a_lesson_is_a_function_of_its_seed(vgg_file: Path, tiny_model: Path, stage: ExpressionStage) -> None:
-    examples = lesson.collect(stage, bright_spots(), PLAN.num_images)
+    examples = collect(stage, bright_spots(), PLAN.num_images)
     start = {name: value.clone() for name, value in stage.state_dict().items()}
     ends = []
     for seed in (0, 0, 1):
         stage.load_state_dict(start)
-        lesson.teach(stage, examples, Lesson(num_steps=3, batch_size=8), seed, contextlib.nullcontext)
+        teach(stage, examples, Lesson(num_steps=3, batch_size=8), seed, contextlib.nullcontext)
         ends.append([value.clone() for value in stage.model.expression_encoder.parameters()])
     assert all(map(torch.equal, ends[0], ends[1]))
     assert not all(map(torch.equal, ends[0], ends[2]))
@@ -65,8 +80,8 @@ def test_a_lesson_is_a_function_of_its_seed(vgg_file: Path, tiny_model: Path, st
 
 def test_as_many_examples_are_collected_as_the_lesson_wants(stage: ExpressionStage) -> None:
     batches = bright_spots()
-    examples = lesson.collect(stage, batches, 30)
+    examples = collect(stage, batches, 30)
     assert len(examples.read) == 36  # whole batches
-    assert examples.components is None  # not asked for
+    assert examples.detected is None  # this model's encoders do not read it
     first = torch.cat([landmarks for _, landmarks in itertools.islice(bright_spots(), 3)])
     assert torch.equal(examples.landmarks.isnan(), first.isnan())
