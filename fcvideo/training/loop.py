@@ -40,6 +40,7 @@ from fcvideo.training.replicas import average_numbers
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
 
 COMPONENT_IMAGES = 6000  # whose features the principal components are taken from
+LESSON_VIEWS = 4  # whose landmarks are averaged for the lesson
 REPORT_STEPS = 20  # every rank reports at the same steps: a report may be a meeting of all ranks
 
 Report = Callable[[dict[str, float]], None]
@@ -202,7 +203,11 @@ class Run:
     def _first_images(self, stage: Stage) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Stage 1's first pictures (2B, 3, S, S) and, where they are asked for, their landmarks (2B, 5, 2)."""
         for step, pair in enumerate(self._batches(0, 0)):
-            yield self._images(pair), self._landmarks(pair, 0, step) if stage.tells_landmarks else None
+            found = None
+            if stage.tells_landmarks:  # kept for a whole lesson, so that one view's errors would be learned by heart
+                views = [self._landmarks(pair, 0, LESSON_VIEWS * step + view) for view in range(LESSON_VIEWS)]
+                found = torch.stack(views).mean(dim=0)
+            yield self._images(pair), found
 
     def train_stage(self, number: int, first_step: int) -> None:
         stage, schedule, num_steps = self.stages[number], self.schedules[number], self.num_steps[number]

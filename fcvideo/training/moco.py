@@ -30,7 +30,7 @@ from fcvideo.training.replicas import gather_over_replicas
 from fcvideo.training.stages import Losses, Stage
 
 NAME = "moco"  # in place of a preset's
-SAVED = ("stem.", "expression_encoder.")  # of the model's weights: one encoder and what it reads
+SAVED = ("stem.", "detector.", "expression_encoder.")  # of the model's weights: one encoder and what it reads
 WITHOUT_MEANING = (
     "init",
     "recipe",

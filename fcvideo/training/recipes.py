@@ -93,7 +93,7 @@ class Lesson:
     """Before stage 1: E_exp alone learns what it is asked to tell, from features kept in memory. No steps: none."""
 
     num_steps: int = 0
-    num_images: int = 6_000  # augmented pictures, 120 kB of memory each
+    num_images: int = 8_000  # augmented pictures, 120 kB of memory each
     batch_size: int = 64
     lr: float = 2e-4
 
