@@ -158,6 +158,7 @@ class Run:
         state = load_checkpoint(self.folder / "checkpoints", self.identity)
         if state is None:
             self._begin()
+            self.average = WeightAverage(self.model, self.recipe.average_decay)
             return
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -177,9 +178,8 @@ class Run:
         starts = [e for e in encoders if isinstance(e, StemEncoder)] if is_fresh else []
         if not starts and not self.grafts and not (has_stage1 and len(stage.extras)):
             return
-        num_images = min(COMPONENT_IMAGES, int(self.store.clip_lengths.sum()))
-        if has_stage1 and plan.num_steps:
-            num_images = max(num_images, plan.num_images)
+        least = plan.num_images if has_stage1 and plan.num_steps else 0
+        num_images = max(least, min(COMPONENT_IMAGES, int(self.store.clip_lengths.sum())))
         examples = beginning.collect(stage, self._first_images(stage), num_images, keep_flows=not is_fresh)
         components = PrincipalComponents(self.model.config.map_width, self.model.config.code_dim)
         components.fit(examples.pooled)
