@@ -28,7 +28,7 @@ from fcvideo.jobs.model_face import write_mean_face
 from fcvideo.jobs.prepare import prepare
 from fcvideo.jobs.progress import Reporter
 from fcvideo.models.facecycle import FaceCycleConfig
-from fcvideo.models.store import locate_model
+from fcvideo.models.store import CONFIG, locate_model
 from fcvideo.models.vgg import load_vgg
 from fcvideo.training import moco
 from fcvideo.training.loop import Rank, run_rank
@@ -75,8 +75,9 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             else:
                 rank = Rank(0, 1, "cuda:0" if ranks.device == "cuda" else "cpu")
                 found = _run(settings, store, rank, show.report)
-        if settings.model != moco.NAME:
-            write_mean_face(ClipStore(settings.data, settings.limit), Path(settings.out) / "model")
+        model = Path(settings.out) / "model"
+        if settings.model != moco.NAME and (model / CONFIG).is_file():
+            write_mean_face(ClipStore(settings.data, settings.limit), model)
         return summary | found | {"model": str(Path(given.out) / "model")}
 
 
