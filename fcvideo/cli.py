@@ -122,21 +122,25 @@ def _train(settings: TrainSettings) -> dict[str, Any]:
     return train(settings)
 
 
-@job("reenact", ReenactSettings, doc="Put the motion of one face, expression and head pose, on another.")
+@job("reenact", ReenactSettings, doc="Put the motion of one face on another: --source a.mp4 --target b.jpg.")
 def _reenact(settings: ReenactSettings) -> dict[str, Any]:
     from fcvideo.jobs.reenact import reenact
 
     return reenact(settings)
 
 
-@job("frontalize", FrontalizeSettings, doc="Turn every face to the front and take its expression off.")
+@job(
+    "frontalize",
+    FrontalizeSettings,
+    doc="Turn the face of every input to the front, and make it neutral.",
+)
 def _frontalize(settings: FrontalizeSettings) -> dict[str, Any]:
     from fcvideo.jobs.frontalize import frontalize
 
     return frontalize(settings)
 
 
-@job("deidentify", DeidentifySettings, doc="Keep every face's expression and take its identity off.")
+@job("deidentify", DeidentifySettings, doc="Replace the identity of every face, and keep its motion.")
 def _deidentify(settings: DeidentifySettings) -> dict[str, Any]:
     from fcvideo.jobs.deidentify import deidentify
 

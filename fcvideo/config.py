@@ -208,7 +208,8 @@ class RenderSettings(RunSettings):
     model: str = setting(DEFAULT_MODEL, "A shipped model's name, a model folder, or a hub name.")
     gpus: int | None = setting(None, "GPUs to use; all there are by default, 0 for the CPU.", minimum=0)
     compose: Compose | None = setting(
-        None, "The square face, a labelled panel of all steps, or the face pasted back into its picture."
+        None,
+        "The square face (frontalize's default), a labelled panel of all steps, or the face pasted into its picture.",
     )
     size: int | None = setting(
         None,
@@ -221,7 +222,7 @@ class RenderSettings(RunSettings):
         "Number of the track to render (embed writes them); by default the main face, and every face where "
         "deidentify pastes.",
     )
-    at: str | None = setting(None, "Render the face at this point, 'x,y' in pixels of the upright picture.")
+    at: str | None = setting(None, "Render the face at this point instead, 'x,y' in pixels of the upright picture.")
     smooth_codes: float = setting(0.0, "Smooth expression over this many seconds; 0 leaves it.", minimum=0)
     audio: Literal["copy", "none"] = setting("copy", "Copy the sound, or leave it out.")
     codec: Codec = setting("h264", "Video codec of the result.")
@@ -243,7 +244,7 @@ class RenderSettings(RunSettings):
 @dataclass(frozen=True)
 class ReenactSettings(RenderSettings):
     source: tuple[str, ...] = setting(
-        (), "Whose motion: a video, an image, a folder, a list file, or a table that embed wrote; may be repeated."
+        (), "Whose motion: a video, an image, a folder, a list file, or a table that embed wrote (which has no sound)."
     )
     target: tuple[str, ...] = setting((), "Whose face: an image, a video, or a folder of them; may be repeated.")
     pairs: str | None = setting(
@@ -253,7 +254,9 @@ class ReenactSettings(RenderSettings):
     target_time: float | None = setting(
         None, "The target video's frame at this time, in seconds; its best frontal one by default."
     )
-    neutral: Neutral = setting("de-expression", "The paper's two ways to the target's neutral face.")
+    neutral: Neutral = setting(
+        "de-expression", "How the target's neutral face is made: from its picture alone, or through the mean face."
+    )
     motion: Literal["absolute", "relative"] = setting(
         "absolute", "The source's motion as it is, or its change against the source's own most neutral frame."
     )
@@ -265,7 +268,9 @@ class FrontalizeSettings(RenderSettings):
         (), "Videos and images, folders, globs, or a list file (.txt, one input a line).", is_flag=False
     )
     out: str = setting("frontal/", "Folder for the results; a file name where there is one input.")
-    neutral: Neutral = setting("de-expression", "The paper's two ways to the neutral face.")
+    neutral: Neutral = setting(
+        "de-expression", "How the neutral face is made: from the picture alone, or through the mean face."
+    )
 
 
 @dataclass(frozen=True)

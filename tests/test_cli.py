@@ -1,6 +1,6 @@
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,10 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 def test_help_answers_in_under_half_a_second() -> None:
     run("--help")  # byte code is compiled once
-    started = time.monotonic()
+    before = os.times()
     found = run("--help")
-    assert time.monotonic() - started < 0.5
+    after = os.times()  # of the child's own work: other tests run beside this one
+    assert sum(after[2:4]) - sum(before[2:4]) < 0.5
     assert found.returncode == 0
     assert all(command in found.stdout for command in ("embed", "prepare", "train"))
 

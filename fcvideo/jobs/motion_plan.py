@@ -34,6 +34,7 @@ class Wish:
     has_codes: bool  # the rows' own codes are shown, not those of the steady crops
     is_relative: bool
     is_everyone: bool = False  # all other faces have plans of their own
+    hold_seconds: float = 0.0  # for which a face that is away is shown before it fades
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ def plan_motion(
 
 def _save(rows: Rows, seen: SeenFaces, chosen: np.ndarray, times: np.ndarray, wish: Wish, folder: Path) -> None:
     """The plan of the face of the rows `chosen`."""
-    face = steady_face(times, seen.face_frame[chosen], seen.boxes[chosen], seen.track_ids[chosen])
+    face = steady_face(
+        times, seen.face_frame[chosen], seen.boxes[chosen], seen.track_ids[chosen], hold_seconds=wish.hold_seconds
+    )
     folder.mkdir(parents=True)
     values = (seen.frame_index, seen.pts_seconds, seen.is_decoded, face.boxes, face.presence, face.shown)
     for name, array in zip(_ARRAYS, values, strict=True):

@@ -15,7 +15,7 @@ from typing import Any
 
 from fcvideo import __version__
 from fcvideo.config import RenderSettings
-from fcvideo.errors import InputError, VideoError
+from fcvideo.errors import InputError, SettingsError, VideoError
 from fcvideo.faces.crop import Framing
 from fcvideo.jobs.encoding import Encoding
 from fcvideo.jobs.engine import choose_engine, choose_precision, claim_gpus
@@ -41,6 +41,7 @@ from fcvideo.video.write import Coding
 
 FAILURES_SHOWN = 20
 BAD_TARGET = "bad_target"  # status of an output whose target shows no face
+HOLD_SECONDS = 1.0  # that an identity stays covered where its face is not found
 COUNTS = ("frames", "faces", "held", "missing", "lost", "others")
 
 
@@ -68,8 +69,11 @@ class _Run:
         self.gpus = claim_gpus(settings, stack)
         self.precision = choose_precision(settings, self.gpus)
         self.wish = Wish(settings.face, read_point(settings.at), settings.smooth_codes, False, task.is_relative)
-        if task.kind == "deidentify" and task.compose == "paste" and settings.face is None and settings.at is None:
-            self.wish = replace(self.wish, is_everyone=True)
+        if settings.face is not None and settings.at is not None:
+            raise SettingsError("--face and --at: found both, expected one of them")
+        if task.kind == "deidentify" and task.compose == "paste":
+            is_everyone = settings.face is None and settings.at is None
+            self.wish = replace(self.wish, is_everyone=is_everyone, hold_seconds=HOLD_SECONDS)
         self.parts = Parts(task.place.parts_folder.absolute())
         self.identity = self._identity()
         self.reporter = stack.enter_context(Reporter(settings.progress))
@@ -104,6 +108,8 @@ class _Run:
         orders = self._open_orders()
         if is_dry:
             return self._describe(orders)
+        if not orders:
+            self.reporter.say("nothing to do: every result is there")
         try:
             if orders:
                 self._make(orders)
@@ -314,6 +320,9 @@ class _Run:
             self.reporter.say(f"{row['source']}: {row['status']}: {row['error']}")
         if len(failed) > FAILURES_SHOWN:
             self.reporter.say(f"and {len(failed) - FAILURES_SHOWN} more, see {self.task.place.record_path}")
+        missing = sum(row["missing"] for row in rows)
+        if self.task.kind == "deidentify" and self.task.compose == "paste" and missing:
+            self.reporter.say(f"in {missing} frames the main face was not found: look at them before you share")
         if self.task.kind == "deidentify" and (others := sum(row["others"] for row in rows)):
             self.reporter.say(
                 f"{others} faces, counted by frame, are other people's and stay as they are (--face, --at)"

@@ -376,3 +376,17 @@ def test_groups_hold_every_face_once_and_no_two_at_a_time():
         assert (np.diff(frames[group]) > 0).all()
         assert len(np.unique(tracks[group])) == 1 + (np.diff(tracks[group]) != 0).sum()  # no track in two pieces
     assert group_faces(np.empty(0, int), np.empty(0, int)) == []
+
+
+def test_a_face_may_be_held_before_it_fades():
+    times = np.arange(0, 6, 0.04)
+    seen = np.flatnonzero((times < 1) | (times >= 4))
+    boxes = np.tile([10.0, 10.0, 40.0, 50.0], (len(seen), 1))
+    tracks = np.zeros(len(seen), np.int32)
+    plain = steady_face(times, seen, boxes, tracks)
+    held = steady_face(times, seen, boxes, tracks, hold_seconds=1.0)
+    away = (times > 1.3) & (times < 1.9)
+    assert (plain.presence[away] == 0).all()
+    assert (held.presence[away] == 1).all()
+    assert (held.presence[(times > 2.3) & (times < 2.7)] == 0).all()
+    assert (held.shown[(times > 2.7) & (times < 4)] == seen[times[seen] >= 4][0]).all()
