@@ -26,6 +26,7 @@ CPU_FACES_PER_PASS, GPU_FACES_PER_PASS = 8, 16
 
 SIZE_PX = 256
 SMALLEST_PX, LARGEST_PX = 64, 512
+COVERING = 1.1  # how much larger a face is covered that must not be known: brows and beards end beyond the usual mask
 
 
 @dataclass(frozen=True)
@@ -303,6 +304,6 @@ class Deidentification(Renderer):
         if face is None or moment.box is None:
             return moment.image
         size_px = self.rendering.size_px
-        mask = soft_mask(size_px, self.framing)
+        mask = soft_mask(size_px, Framing(self.framing.side_factor / COVERING, self.framing.center))
         face = match_color(face, self._cut(moment, size_px), mask)
         return paste_face(moment.image, face, self._affine(moment.box), moment.presence, mask)

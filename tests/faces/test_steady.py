@@ -389,4 +389,4 @@ def test_a_face_may_be_held_before_it_fades():
     assert (plain.presence[away] == 0).all()
     assert (held.presence[away] == 1).all()
     assert (held.presence[(times > 2.3) & (times < 2.7)] == 0).all()
-    assert (held.shown[(times > 2.7) & (times < 4)] == seen[times[seen] >= 4][0]).all()
+    assert (held.shown[(times > 2.8) & (times < 4)] == seen[times[seen] >= 4][0]).all()
