@@ -263,10 +263,16 @@ class ReenactSettings(RenderSettings):
 
 
 @dataclass(frozen=True)
-class FrontalizeSettings(RenderSettings):
+class AlterSettings(RenderSettings):
+    """What every job takes that renders its inputs one by one."""
+
     inputs: tuple[str, ...] = setting(
         (), "Videos and images, folders, globs, or a list file (.txt, one input a line).", is_flag=False
     )
+
+
+@dataclass(frozen=True)
+class FrontalizeSettings(AlterSettings):
     out: str = setting("frontal/", "Folder for the results; a file name where there is one input.")
     neutral: Neutral = setting(
         "de-expression", "How the neutral face is made: from the picture alone, or through the mean face."
@@ -274,10 +280,7 @@ class FrontalizeSettings(RenderSettings):
 
 
 @dataclass(frozen=True)
-class DeidentifySettings(RenderSettings):
-    inputs: tuple[str, ...] = setting(
-        (), "Videos and images, folders, globs, or a list file (.txt, one input a line).", is_flag=False
-    )
+class DeidentifySettings(AlterSettings):
     out: str = setting("deidentified/", "Folder for the results; a file name where there is one input.")
     identity: str | None = setting(None, "An image or video of the face to show; the model's mean face by default.")
 
