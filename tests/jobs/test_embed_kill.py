@@ -40,6 +40,7 @@ def wait_for_a_new_part(folder: Path, before: int, child: subprocess.Popen[bytes
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_ten_kills_leave_no_trace(tmp_path: Path, model: Path, make_video: Callable[..., Path], media: Path):
     # no key frame to cut at: 32 segments, faces in the first video only

@@ -55,6 +55,7 @@ def peak_mb(video: Path, model: Path, out: Path) -> float:
     return sum(peaks.values())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_twenty_minutes_take_no_more_memory_than_one(tmp_path: Path, model: Path, media: Path):

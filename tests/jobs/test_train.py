@@ -112,6 +112,7 @@ def test_two_workers_train_both_stages(two_ranks: tuple[Path, dict[str, Any]]) -
     assert not (out / ".ray").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_ends_with_the_same_weights(
     two_ranks: tuple[Path, dict[str, Any]],
     settings_for: Callable[..., TrainSettings],
@@ -136,6 +137,7 @@ def test_a_killed_worker_is_started_again_and_ends_with_the_same_weights(
     assert_same_weights(tmp_path, two_ranks[0])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_whole_goes_on_to_the_same_weights(
     two_ranks: tuple[Path, dict[str, Any]], settings_for: Callable[..., TrainSettings], tmp_path: Path
 ) -> None:
