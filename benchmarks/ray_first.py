@@ -26,7 +26,7 @@ class EmbedFaces:
         self.model = load_model(model).to(device)
         config = self.model.config
         self.side_px = config.image_side
-        self.framing = Framing(config.framing_side_factor, config.framing_center)
+        self.framing = Framing.of(config)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         found = self.detect(list(batch["frame"]))

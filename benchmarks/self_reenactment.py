@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from fcvideo.config import DEFAULT_MODEL
-from fcvideo.faces.crop import crop_affine, crop_face
+from fcvideo.faces.crop import Framing, crop_affine, crop_face
 from fcvideo.faces.detect import FaceDetector
 from fcvideo.faces.steady import choose_face, steady_face
 from fcvideo.faces.track import assign_tracks
@@ -32,7 +32,6 @@ from fcvideo.models.facecycle import denormalize, normalize_unit
 from fcvideo.models.store import load_model
 from fcvideo.models.warp import compose_flows, warp_picture
 from fcvideo.rendering.portrait import PortraitPainter, motion_size
-from fcvideo.rendering.target import framing_of
 from fcvideo.training.losses import ssim
 from fcvideo.video.inputs import Source
 from fcvideo.video.read import read_frames
@@ -103,7 +102,7 @@ def load_clip(painter: PortraitPainter, path: str, seconds: float, size_px: int)
         steady.is_seen & (steady.stretch == np.bincount(steady.stretch[steady.is_seen]).argmax())
     ):
         for side_px in (painter.side_px, size_px):
-            affine = crop_affine(steady.boxes[index], side_px, framing_of(painter))
+            affine = crop_affine(steady.boxes[index], side_px, Framing.of(painter.model.config))
             image = images[index].image
             assert image is not None
             cut[side_px].append(crop_face(image, affine, side_px))

@@ -71,7 +71,7 @@ def measure(stage: str, clip: str, model: str) -> tuple[Clock, int, int]:
     """Clock, number of frames, number of faces."""
     torch.set_num_threads(1)
     config = load_config(model)
-    framing = Framing(config.framing_side_factor, config.framing_center)
+    framing = Framing.of(config)
     detector = FaceDetector(min_face_px=40)
     decoding, detecting, encoding = Clock(), Clock(), Clock()
     num_frames, crops = 0, []

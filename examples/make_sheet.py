@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = load_model(arguments.model)
     config = model.config
-    framing = Framing(config.framing_side_factor, config.framing_center)
+    framing = Framing.of(config)
     (source,) = resolve_inputs([arguments.video])
     frames = [frame.image for segment in plan_segments(source) for frame in read_frames(segment)]
     detect, crops = FaceDetector(), []

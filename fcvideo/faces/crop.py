@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from fcvideo.models.facecycle import FaceCycleConfig
 
 # A large face is first averaged over blocks of pixels, which is fast: this many or more for a pixel of the crop.
 REDUCING_GAP = 3.0
@@ -25,6 +29,11 @@ class Framing:
 
     side_factor: float = 1.45
     center: tuple[float, float] = (0.5, 0.40)
+
+    @classmethod
+    def of(cls, config: FaceCycleConfig) -> Framing:
+        """The one that a model was trained on."""
+        return cls(config.framing_side_factor, config.framing_center)
 
 
 def crop_affine(box: np.ndarray, side_px: int, framing: Framing) -> np.ndarray:

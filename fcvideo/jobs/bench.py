@@ -98,7 +98,7 @@ class Bench:
     @cached_property
     def framing(self) -> Framing:
         config = load_config(self.settings.model)
-        return Framing(config.framing_side_factor, config.framing_center)
+        return Framing.of(config)
 
     def load(self) -> None:
         """Networks first: a wrong name should not cost the reading of a data set."""

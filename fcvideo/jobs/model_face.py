@@ -24,7 +24,7 @@ def write_mean_face(store: ClipStore, model: Path) -> bool:
     Ready crops are taken to be as wide as the published ones, as in training.
     """
     config = load_config(str(model))
-    framing = Framing(config.framing_side_factor, config.framing_center)
+    framing = Framing.of(config)
     stored = store.metadata.get("framing", {}).get("side_factor", Framing().side_factor)
     face = mean_face(_crops(ClipPictures(store, framing, stored)))
     if face is None:

@@ -235,7 +235,7 @@ class _Run:
             size_px=settings.size or SIZE_PX,
             neutral=task.neutral,
         )
-        framing = Framing(self.config.framing_side_factor, self.config.framing_center)
+        framing = Framing.of(self.config)
         return [
             plan_order(
                 order,

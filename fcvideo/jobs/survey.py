@@ -106,5 +106,5 @@ def make_looking(
         min_face_px=settings.min_face,
         score_threshold=settings.score,
         side_px=config.image_side,
-        framing=Framing(config.framing_side_factor, config.framing_center),
+        framing=Framing.of(config),
     )

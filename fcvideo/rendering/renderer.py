@@ -20,7 +20,7 @@ from fcvideo.models.flow_color import color_flow
 from fcvideo.models.store import load_model
 from fcvideo.rendering.panel import draw_panel, panel_size
 from fcvideo.rendering.portrait import Looks, Motion, PortraitPainter, Portraits
-from fcvideo.rendering.target import Target, framing_of, load_mean_face
+from fcvideo.rendering.target import Target, load_mean_face
 
 CPU_FACES_PER_PASS, GPU_FACES_PER_PASS = 8, 16
 
@@ -111,7 +111,7 @@ class Renderer(ABC):
 
     def __init__(self, rendering: Rendering, painter: PortraitPainter, faces_per_pass: int) -> None:
         self.rendering, self.painter = rendering, painter
-        self.framing = framing_of(self.painter)
+        self.framing = Framing.of(self.painter.model.config)
         self._faces_per_pass = faces_per_pass
 
     @property

@@ -82,7 +82,7 @@ class TargetFinder:
 
     def _crop(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
         side_px = self._painter.side_px
-        return crop_face(image, crop_affine(box, side_px, framing_of(self._painter)), side_px)
+        return crop_face(image, crop_affine(box, side_px, Framing.of(self._painter.model.config)), side_px)
 
 
 def load_mean_face(model: str, framing: Framing) -> Target | None:
@@ -99,8 +99,3 @@ def load_mean_face(model: str, framing: Framing) -> Target | None:
     center_x, center_y = side * framing.center[0], side * framing.center[1]
     box = np.array([center_x - height / 2, center_y - height / 2, height, height])
     return Target("mean face", picture, box, None)
-
-
-def framing_of(painter: PortraitPainter) -> Framing:
-    config = painter.model.config
-    return Framing(config.framing_side_factor, config.framing_center)

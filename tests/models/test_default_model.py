@@ -27,7 +27,7 @@ def model() -> FaceCycle:
 @pytest.fixture(scope="module")
 def faces(model: FaceCycle) -> torch.Tensor:
     """Normalized faces (4, 3, S, S) of frames far apart, that turn and move."""
-    framing = Framing(model.config.framing_side_factor, model.config.framing_center)
+    framing = Framing.of(model.config)
     (source,) = resolve_inputs([str(SAMPLE)])
     frames = [frame.image for segment in plan_segments(source) for frame in read_frames(segment)]
     side, crops = model.config.image_side, []

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from fcvideo.config import DEFAULT_MODEL
-from fcvideo.faces.crop import crop_affine, crop_face
+from fcvideo.faces.crop import Framing, crop_affine, crop_face
 from fcvideo.faces.detect import FaceDetector
 from fcvideo.models.store import load_model
 from fcvideo.rendering.portrait import PortraitPainter
-from fcvideo.rendering.target import framing_of
 from fcvideo.video.inputs import Source
 from fcvideo.video.read import read_frames
 from fcvideo.video.segments import plan_segments
@@ -47,7 +46,7 @@ def load_clip(path: Path, painter: PortraitPainter, step: int, num: int = 8) -> 
     crops, pictures = (
         np.stack(
             [
-                crop_face(image, crop_affine(box, side, framing_of(painter)), side)
+                crop_face(image, crop_affine(box, side, Framing.of(painter.model.config)), side)
                 for image, box in zip(images, boxes, strict=True)
             ]
         )
