@@ -134,8 +134,10 @@ class TrainSettings(RunSettings):
     recipe: Recipe = setting("default", "Losses and schedule: the paper's, the released code's, or ours.")
     workers: int | None = setting(None, "Training processes on the CPU (with --gpus 0).", minimum=1)
     init: str | None = setting(None, "Start from this model folder instead of random weights.")
-    reads_detector: bool = setting(
-        False, "With --init: its expression encoder is to read the face detector's features too."
+    renew_expression: bool = setting(
+        False,
+        "With --init: its expression encoder begins anew, reads the face detector's features too, and learns to "
+        "make the flows that it made.",
     )
     vgg: str | None = setting(None, "VGG-19 weights from this file instead of torchvision's download.")
     batch_size: int | None = setting(None, "Images per step over all workers; the recipe's by default.", minimum=2)

@@ -5,6 +5,7 @@ Needs torch, numpy and Pillow alone; the store of clips is handed in.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset, Sampler
 
 from fcvideo.clips.augment import Augmentation, draw_affine, draw_color, framing_affine
 
+ANOTHER_FRAMING = 0.5  # share of the augmentation's zoom, aspect and shift between two views of a face
 SHUFFLE_WINDOW = 64  # row groups among which clips are shuffled: what a loader reads together
 
 
@@ -150,6 +152,20 @@ class ClipPairs(Dataset[Pair]):
             if len(self._cache) < self._room:
                 self._cache[clip, position] = picture
         return picture
+
+
+def another_view(pair: Pair, augmentation: Augmentation, rng: np.random.Generator) -> Pair:
+    """The same pictures (of a batch, too), mirrored and turned as they are, framed a little differently and in other
+    colors."""
+    little = {name: ANOTHER_FRAMING * getattr(augmentation, name) for name in ("zoom", "aspect", "shift")}
+    spec = dataclasses.replace(augmentation, rotation_deg=0.0, **little)
+    shape, num = pair.affine.shape[:-2], pair.affine[..., 0, 0].numel()
+    moves = np.stack([draw_affine(rng, spec, flip=False) for _ in range(num)]).reshape(*shape, 3, 3)
+    colors = np.stack([draw_color(rng, spec) for _ in range(num)]).reshape(*shape, 3, 4)
+    return pair._replace(
+        affine=pair.affine @ torch.from_numpy(moves.astype(np.float32)),
+        color=torch.from_numpy(colors.astype(np.float32)),
+    )
 
 
 def decode_jpeg(data: bytes, side_px: int) -> np.ndarray:

@@ -95,7 +95,7 @@ class StemEncoder(nn.Module):
     def feature_map(self, features: Tensor) -> Tensor:
         """As `Encoder.feature_map`, of conv4_1 (B, 512 or more, S/8, S/8)."""
         features = features[:, :STEM_WIDTH]
-        straight = F.adaptive_avg_pool2d(self.project(features), MAP_SIDE)
+        straight = pool(self.project(features))
         return straight + self.stage16(self.stage8(features))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class StemEncoder(nn.Module):
         flat = self.feature_map(features).flatten(1)
         code = self.straight(flat) + self.head(flat)
         if self.beside is not None:
-            code = code + self.beside(detector_numbers(features))
+            code = code + self.beside(detector_numbers(features[:, STEM_WIDTH:]))
         return torch.tanh(code.float())
 
 
@@ -123,9 +123,14 @@ class Beside(nn.Module):
         return self.straight(numbers) + self.last(F.leaky_relu(self.first(numbers), 0.1))
 
 
-def detector_numbers(features: Tensor) -> Tensor:
-    """The detector's part of what a `StemEncoder` reads (B, 640, S/8, S/8), at 8 x 8 places: (B, 8192)."""
-    return F.adaptive_avg_pool2d(features[:, STEM_WIDTH:], DETECTOR_SIDE).flatten(1)
+def pool(features: Tensor) -> Tensor:
+    """(B, C, H, W) averaged to the last map's (B, C, 4, 4)."""
+    return F.adaptive_avg_pool2d(features, MAP_SIDE)
+
+
+def detector_numbers(detected: Tensor) -> Tensor:
+    """The detector's features (B, 128, S/8, S/8), at 8 x 8 places: (B, 8192)."""
+    return F.adaptive_avg_pool2d(detected, DETECTOR_SIDE).flatten(1)
 
 
 def _to_map(channels: int, high: int, map_width: int, image_side: int) -> nn.Sequential:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from fcvideo.models.encoder import BESIDE_SCALE, STEM_WIDTH, StemEncoder
-from fcvideo.training.principal import CODE_DEVIATION, DetectorComponents, pool
-from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage
+from fcvideo.models.encoder import StemEncoder
+from fcvideo.models.flow import FlowDecoder
+from fcvideo.training.components import FaceComponents
+from fcvideo.training.stages import PERCEPTUAL_DEPTH, TOLD_SHARE, ExpressionStage
 from fcvideo.training.telling import ridge
 
 FEW_IMAGES = 2000  # on which linear layers are fitted
-DETECTOR_WEIGHT = 2.0  # of the detector's components, beside the numbers of a code, in a grafted code
+FLOW_RIDGE = 1e-4  # relative to the variance of a code's numbers
+
+
+class Views(NamedTuple):
+    """Two views of faces, in other framings and colours, and the landmarks of the first."""
+
+    images: Tensor  # (B, 3, S, S), normalized
+    twins: Tensor  # (B, 3, S, S)
+    landmarks: Tensor | None  # (B, 5, 2) in [-1, 1], NaN where unknown
 
 
 @dataclass(frozen=True)
@@ -22,55 +33,67 @@ class Examples:
     """Faces: what the encoders read of them, and what an expression code may be asked to tell. On the CPU."""
 
     read: Tensor  # half precision (N, C, H, W)
-    pooled: Tensor  # (N, 512, 4, 4) of conv4_1
-    landmarks: Tensor | None  # (N, 5, 2), NaN where unknown
-    flows: Tensor | None = None  # (N, 2, 16, 16), which D_flow should go on making of their codes
+    condensed: Tensor  # half precision (N, D), as `condense` gives it
+    landmarks: Tensor | None = None  # (N, 5, 2), NaN where unknown
+    codes: Tensor | None = None  # (N, D), that a known encoder made of them
+    flows: Tensor | None = None  # half precision (N, 2, 16, 16), that D_flow makes of those and should go on making
 
     def __len__(self) -> int:
         return len(self.read)
 
     def rows(self, which: Tensor | slice, device: torch.device) -> Examples:
-        return Examples(
-            self.read[which].to(device).float(),
-            self.pooled[which].to(device),
-            None if self.landmarks is None else self.landmarks[which].to(device),
-            None if self.flows is None else self.flows[which].to(device),
-        )
-
-    @property
-    def detected(self) -> Tensor | None:
-        """The detector's part of `read`, where that has one."""
-        return self.read[:, STEM_WIDTH:] if self.read.shape[1] > STEM_WIDTH else None
+        """Some of them, float32 on the device."""
+        columns = {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
+        return Examples(**{name: c[which].to(device).float() for name, c in columns.items() if c is not None})
 
 
 @torch.no_grad()
 def collect(
-    stage: ExpressionStage, batches: Iterator[tuple[Tensor, Tensor | None]], num_images: int, keep_flows: bool = False
-) -> Examples:
-    """Examples of pictures (B, 3, S, S) and their landmarks (B, 5, 2), of `num_images` or a few more."""
-    model, parts = stage.model, list[list[Tensor]]()
-    while sum(len(part[0]) for part in parts) < num_images:
-        images, landmarks = next(batches)
-        (features,) = stage.vgg(images, (PERCEPTUAL_DEPTH,))
-        read = model.encoder_input(images, model.detect(images) | {str(PERCEPTUAL_DEPTH): features})
-        part = [read.half(), pool(features)]
+    stage: ExpressionStage, batches: Iterator[Views], num_images: int, known: nn.Module | None = None
+) -> tuple[Examples, Tensor]:
+    """Examples of `num_images` pictures or a few more, and `condensed` of their second views; with the codes of a
+    `known` expression encoder, and the flows of those."""
+    model, parts, num = stage.model, dict[str, list[Tensor]](), 0
+    while num < num_images:
+        images, twins, landmarks = next(batches)
+        seen = _look(stage, images)
+        read = model.encoder_input(images, seen)
+        part = {
+            "read": read.half(),
+            "condensed": stage.condense(seen).half(),
+            "twins": stage.condense(_look(stage, twins)).half(),
+        }
         if landmarks is not None:
-            part.append(landmarks)
-        if keep_flows:
-            part.append(model.flows(model.expression_encoder(read))[0].half())
-        parts.append([tensor.cpu() for tensor in part])
-    found = [torch.cat(column) for column in zip(*parts, strict=True)]
-    flows = found.pop() if keep_flows else None
-    return Examples(found[0], found[1], found[2] if len(found) > 2 else None, flows)
+            part["landmarks"] = landmarks
+        if known is not None:
+            part["codes"] = known(read)
+            part["flows"] = model.flows(part["codes"])[0].half()
+        for name, tensor in part.items():
+            parts.setdefault(name, []).append(tensor.cpu())
+        num += len(images)
+    found = {name: torch.cat(column) for name, column in parts.items()}
+    return Examples(**{name: column for name, column in found.items() if name != "twins"}), found["twins"]
 
 
 @torch.no_grad()
-def codes_of(stage: ExpressionStage, examples: Examples) -> Tensor:
-    """Expression codes (N, D) of the first FEW_IMAGES, on the CPU."""
-    device = next(stage.model.parameters()).device
-    few = range(0, min(FEW_IMAGES, len(examples)), 64)
-    parts = [examples.rows(slice(first, min(first + 64, FEW_IMAGES)), device).read for first in few]
-    return torch.cat([stage.model.expression_encoder(part).float().cpu() for part in parts])
+def begin(stage: ExpressionStage, examples: Examples, twins: Tensor, encoders: Collection[StemEncoder]) -> None:
+    """These encoders begin at components, and so does what codes are asked to tell; where flows are to be kept,
+    D_flow's first layer reads the old codes out of the new ones."""
+    sizes, fitted = stage.model.config, dict[bool, FaceComponents]()
+    if "components" in stage.extras:
+        components = FaceComponents(sizes.map_width, TOLD_SHARE * sizes.code_dim, stage.model.detector is not None)
+        components.fit(examples.condensed, twins)
+        stage.extras["components"].load_state_dict(components.state_dict())
+        fitted[components.reads_detector] = components
+    for encoder in encoders:
+        reads_detector = encoder.beside is not None
+        if reads_detector not in fitted:
+            fitted[reads_detector] = FaceComponents(sizes.map_width, sizes.code_dim, reads_detector)
+            fitted[reads_detector].fit(examples.condensed, twins)
+        fitted[reads_detector].start(encoder)
+    if examples.codes is not None and stage.model.expression_encoder in encoders:
+        new, old = codes_of(stage, examples), examples.codes[:FEW_IMAGES]
+        _read_through(stage.model.flow_decoder, *ridge(new.double(), old.double(), FLOW_RIDGE))
 
 
 @torch.no_grad()
@@ -78,46 +101,27 @@ def begin_telling(stage: ExpressionStage, examples: Examples) -> None:
     """The layers that tell begin at what codes hold already."""
     device = next(stage.model.parameters()).device
     few = examples.rows(slice(FEW_IMAGES), device)
-    stage.begin_telling(codes_of(stage, examples).to(device), few.pooled, few.detected, few.landmarks)
+    stage.begin_telling(codes_of(stage, examples).to(device), few.condensed, few.landmarks)
 
 
 @torch.no_grad()
-def graft(stage: ExpressionStage, examples: Examples) -> None:
-    """Gives E_exp the detector's features: its code becomes the principal components of what it was and of the
-    detector's components together, and D_flow's first layer reads the old code from the new one."""
-    encoder, flow = stage.model.expression_encoder, stage.model.flow_decoder.four.get_submodule("0")
-    assert isinstance(encoder, StemEncoder)
-    assert encoder.beside is not None
-    assert isinstance(flow, nn.Conv2d)
-    detected = examples.detected
-    assert detected is not None
-    components = DetectorComponents()
-    components.fit(detected)
-    old = codes_of(stage, examples)
-    before = torch.atanh(old.double().clamp(-0.999, 0.999))
-    mean, deviation = before.mean(dim=0), before.std(dim=0).mean()
-    beside = DETECTOR_WEIGHT * components(detected[: len(old)]).double()
-    both = torch.cat([(before - mean) / deviation, beside], dim=1)
-    variances, vectors = torch.linalg.eigh(torch.cov(both.T))
-    kept = vectors.flip(1)[:, : old.shape[1]] / variances.flip(0)[: old.shape[1]].clamp_min(1e-6).sqrt()
-    kept = CODE_DEVIATION * kept.T  # (D, D + NUM_DETECTED)
-    offset = -kept @ both.mean(dim=0)
-    of_code, of_detector = kept[:, : old.shape[1]] / deviation, DETECTOR_WEIGHT * kept[:, old.shape[1] :]
-    new = torch.tanh(before @ of_code.T + beside @ kept[:, old.shape[1] :].T + offset - of_code @ mean)
-    for layer in (encoder.straight, encoder.last_of_code):
-        _through(layer, of_code)
-    encoder.straight.bias.add_((offset - of_code @ mean).to(encoder.straight.bias))
-    directions = of_detector @ components.directions.double()
-    encoder.beside.straight.weight.copy_(directions / BESIDE_SCALE)
-    encoder.beside.straight.bias.copy_(-directions @ components.mean.double())
-    back, shift = ridge(new, old.double(), 1e-4)
-    weight = flow.weight.flatten(1).double().cpu()
-    if flow.bias is not None:
-        flow.bias.add_((weight @ shift).to(flow.bias))
-    flow.weight.copy_((weight @ back).view_as(flow.weight))
+def codes_of(stage: ExpressionStage, examples: Examples) -> Tensor:
+    """Expression codes (N, D) of the first FEW_IMAGES, on the CPU."""
+    device = next(stage.model.parameters()).device
+    parts = [part.to(device).float() for part in examples.read[:FEW_IMAGES].split(64)]
+    return torch.cat([stage.model.expression_encoder(part).float().cpu() for part in parts])
 
 
-def _through(layer: nn.Linear, matrix: Tensor) -> None:
-    """The layer's output multiplied by a matrix."""
-    layer.weight.copy_(matrix @ layer.weight.double().cpu())
-    layer.bias.copy_(matrix @ layer.bias.double().cpu())
+def _look(stage: ExpressionStage, images: Tensor) -> dict[str, Tensor]:
+    (features,) = stage.vgg(images, (PERCEPTUAL_DEPTH,))
+    return stage.model.detect(images) | {str(PERCEPTUAL_DEPTH): features}
+
+
+def _read_through(decoder: FlowDecoder, back: Tensor, shift: Tensor) -> None:
+    """The decoder's first layer takes `back` times a code plus `shift` where it took that itself."""
+    layer = decoder.four.get_submodule("0")
+    assert isinstance(layer, nn.Conv2d)
+    weight = layer.weight.flatten(1).double().cpu()
+    if layer.bias is not None:
+        layer.bias.add_((weight @ shift).to(layer.bias))
+    layer.weight.copy_((weight @ back).view_as(layer.weight))

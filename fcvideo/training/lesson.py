@@ -46,7 +46,7 @@ def teach(
         with precision():
             codes = encoder(batch.read.contiguous(memory_format=torch.channels_last))
             flows = None if batch.flows is None else flow_decoder(codes)
-        found = stage.told(codes, batch.pooled, batch.detected, batch.landmarks)
+        found = stage.told(codes, batch.condensed, batch.landmarks)
         total = torch.stack([getattr(stage.weights, name) * loss for name, loss in found.items()]).sum()
         if flows is not None and batch.flows is not None:
             found["kept_flows"] = (flows - batch.flows).square().mean() / variance

@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fcvideo.clips import augment
-from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store
+from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store, another_view
 from fcvideo.config import DEFAULT_MODEL, TrainSettings
 from fcvideo.errors import SettingsError, TrainingError
 from fcvideo.faces.yunet import load_yunet
@@ -28,13 +29,13 @@ from fcvideo.models.store import load_model, save_model
 from fcvideo.models.vgg import VGG19, load_vgg
 from fcvideo.training import beginning
 from fcvideo.training.averaging import WeightAverage
+from fcvideo.training.beginning import Views
 from fcvideo.training.card import write_card
 from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
 from fcvideo.training.curves import Curves
 from fcvideo.training.landmarks import LandmarkFinder, follow
 from fcvideo.training.lesson import teach
 from fcvideo.training.plan import count_steps, num_stills, resolve_recipe
-from fcvideo.training.principal import DetectorComponents, PrincipalComponents
 from fcvideo.training.recipes import Recipe, Schedule
 from fcvideo.training.replicas import average_numbers
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
@@ -87,12 +88,14 @@ class Run:
             )
         self.autocast = _autocast_type(settings.precision, self.device)
         torch.manual_seed(settings.seed)
-        self.model, self.grafts = _make_model(settings, recipe)
+        self.model, self.known_encoder = _make_model(settings, recipe)
         weights = load_vgg(settings.vgg)
         self.model.stem.load(weights)
         self.stages = self._make_stages(weights)
         for stage in self.stages:
             stage.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.known_encoder is not None:
+            self.known_encoder.to(self.device)
         if any(stage.tells_landmarks for stage in self.stages):
             self.finder = LandmarkFinder().to(self.device)
         self.schedules = (recipe.stage1, recipe.stage2)
@@ -169,29 +172,22 @@ class Run:
         self.seconds, self.last_losses = state["seconds"], state["losses"]
 
     def _begin(self) -> None:
-        """Encoders above the stem begin at principal components, or take in the detector's features, and learn the
-        recipe's lesson: all of it from the first batches."""
+        """Encoders above the stem begin at what features of the first pictures show, and learn the recipe's lesson."""
         stage, plan, has_stage1 = self.stages[0], self.recipe.lesson, self.num_steps[0] > 0
         assert isinstance(stage, ExpressionStage)
         is_fresh = not self.settings.init and self.recipe.initialization == "fan_in"
-        encoders = (self.model.expression_encoder, self.model.identity_encoder)
-        starts = [e for e in encoders if isinstance(e, StemEncoder)] if is_fresh else []
-        if not starts and not self.grafts and not (has_stage1 and len(stage.extras)):
+        encoders = [self.model.expression_encoder] if is_fresh or self.settings.renew_expression else []
+        encoders += [self.model.identity_encoder] if is_fresh else []
+        starts = [encoder for encoder in encoders if isinstance(encoder, StemEncoder)]
+        tells = has_stage1 and len(stage.extras) > 0
+        if not starts and not tells:
             return
-        least = plan.num_images if has_stage1 and plan.num_steps else 0
+        least = plan.num_images if tells and plan.num_steps else 0
         num_images = max(least, min(COMPONENT_IMAGES, int(self.store.clip_lengths.sum())))
-        examples = beginning.collect(stage, self._first_images(stage), num_images, keep_flows=not is_fresh)
-        components = PrincipalComponents(self.model.config.map_width, self.model.config.code_dim)
-        components.fit(examples.pooled)
-        for encoder in starts:
-            components.to(self.device).start(encoder)
-        if self.grafts:
-            beginning.graft(stage, examples)
-        if "components" in stage.extras:
-            stage.extras["components"].load_state_dict(components.state_dict())
-        if "detector" in stage.extras and examples.detected is not None:
-            cast(DetectorComponents, stage.extras["detector"]).fit(examples.detected)
-        if has_stage1 and len(stage.extras):
+        examples, twins = beginning.collect(stage, self._first_views(stage), num_images, self.known_encoder)
+        self.known_encoder = None
+        beginning.begin(stage, examples, twins, starts)
+        if tells:
             beginning.begin_telling(stage, examples)
             teach(stage, examples, plan, self.settings.seed, self._precision, self._report_lesson)
 
@@ -200,14 +196,15 @@ class Run:
         if step % REPORT_STEPS == 0 or step == num_steps:
             self.on_report({"stage": 0, "step": step, "num_steps": num_steps, **found})
 
-    def _first_images(self, stage: Stage) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Stage 1's first pictures (2B, 3, S, S) and, where they are asked for, their landmarks (2B, 5, 2)."""
+    def _first_views(self, stage: Stage) -> Iterator[Views]:
+        """Stage 1's first pictures, each beside another view of it, and their landmarks where those are asked for."""
         for step, pair in enumerate(self._batches(0, 0)):
             found = None
             if stage.tells_landmarks:  # kept for a whole lesson, so that one view's errors would be learned by heart
                 views = [self._landmarks(pair, 0, LESSON_VIEWS * step + view) for view in range(LESSON_VIEWS)]
                 found = torch.stack(views).mean(dim=0)
-            yield self._images(pair), found
+            rng = np.random.default_rng([self.settings.seed, step])
+            yield Views(self._images(pair), self._images(another_view(pair, self.recipe.augmentation, rng)), found)
 
     def train_stage(self, number: int, first_step: int) -> None:
         stage, schedule, num_steps = self.stages[number], self.schedules[number], self.num_steps[number]
@@ -364,26 +361,35 @@ class Run:
         write_card(folder / "README.md", self.settings, self.model, self.recipe, self.store, summary)
 
 
-def _make_model(settings: TrainSettings, recipe: Recipe) -> tuple[FaceCycle, bool]:
-    """The model to train, and whether its expression encoder is yet to be given the detector's features."""
+def _make_model(settings: TrainSettings, recipe: Recipe) -> tuple[FaceCycle, nn.Module | None]:
+    """The model to train, and the expression encoder whose flows it has learned to make, if any."""
+    known = None
     if settings.init is None:
         config = FaceCycleConfig.preset(settings.model or DEFAULT_MODEL)
         if settings.side_factor is not None:
             config = dataclasses.replace(config, framing_side_factor=settings.side_factor)
-        model, grafts = FaceCycle(config), config.reads_detector and recipe.initialization == "fan_in"
+        model = FaceCycle(config)
         if recipe.initialization == "fan_in":
             model.init_fan_in()
     else:
-        model, grafts = load_model(settings.init), False
-        if settings.reads_detector and not model.config.reads_detector:
-            known, grafts = model.state_dict(), True
-            model = FaceCycle(dataclasses.replace(model.config, reads_detector=True))
-            model.load_state_dict(known, strict=False)
-            assert isinstance(model.expression_encoder, StemEncoder)
-            model.expression_encoder.silence_beside()
+        model = load_model(settings.init)
+        known = model.expression_encoder
+        if settings.renew_expression:
+            model = _renew_expression(model)
     if model.detector is not None:
         model.detector.load(load_yunet())
-    return model, grafts
+    return model, known
+
+
+def _renew_expression(trained: FaceCycle) -> FaceCycle:
+    """The same model, whose E_exp is new and reads the detector."""
+    if trained.config.encoders_read == "pixels":
+        raise SettingsError("--renew-expression: found a model whose encoders read pixels, expected the stem's conv4_1")
+    kept = {name: v for name, v in trained.state_dict().items() if not name.startswith("expression_encoder.")}
+    model = FaceCycle(dataclasses.replace(trained.config, reads_detector=True))
+    model.init_fan_in()
+    model.load_state_dict(kept, strict=False)
+    return model
 
 
 def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:

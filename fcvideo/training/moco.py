@@ -36,7 +36,7 @@ WITHOUT_MEANING = (
     "recipe",
     "losses",
     "lesson_steps",
-    "reads_detector",
+    "renew_expression",
     "epochs_stage2",
     "lr_stage2",
     "picture_steps",

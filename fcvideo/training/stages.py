@@ -13,7 +13,7 @@ from fcvideo.models.facecycle import DETECTOR, FaceCycle
 from fcvideo.models.vgg import VGG19, Layer
 from fcvideo.models.warp import warp
 from fcvideo.training import losses
-from fcvideo.training.principal import NUM_DETECTED, DetectorComponents, PrincipalComponents
+from fcvideo.training.components import FaceComponents, condense
 from fcvideo.training.recipes import ExpressionWeights, IdentityWeights
 from fcvideo.training.replicas import mean_over_replicas
 from fcvideo.training.telling import ToldLandmarks, fit_linear
@@ -23,6 +23,7 @@ Losses = dict[str, Tensor]
 
 PERCEPTUAL_DEPTH: Layer = "conv4_1"
 AVERAGE_MOMENTUM = 0.02
+TOLD_SHARE = 2  # as many components are told as a code has numbers, times this
 
 
 class Stage(nn.Module, ABC):
@@ -144,24 +145,18 @@ class ExpressionStage(Stage):
     def __init__(self, model: FaceCycle, vgg: VGG19, weights: ExpressionWeights, code_batches: int = 1) -> None:
         super().__init__(model, vgg, weights, code_batches)
         if weights.told_features:
-            self.extras["components"] = components = PrincipalComponents(model.config.map_width, model.config.code_dim)
-            self.extras["tell"] = components.telling()
+            num = TOLD_SHARE * model.config.code_dim
+            self.extras["components"] = FaceComponents(model.config.map_width, num, model.detector is not None)
+            self.extras["tell"] = nn.Linear(model.config.code_dim, num)
             self.layers = tuple(dict.fromkeys((*self.layers, PERCEPTUAL_DEPTH)))
-        if weights.told_detector and model.detector is not None:
-            self.extras["detector"] = DetectorComponents()
-            self.extras["tell_detector"] = nn.Linear(model.config.code_dim, NUM_DETECTED)
         if weights.told_landmarks:
             self.extras["landmarks"] = ToldLandmarks(model.config.code_dim)
 
     @torch.no_grad()
-    def begin_telling(
-        self, codes: Tensor, features: Tensor | None, detected: Tensor | None, landmarks: Tensor | None
-    ) -> None:
+    def begin_telling(self, codes: Tensor, condensed: Tensor, landmarks: Tensor | None) -> None:
         """Fits the layers that tell to codes (N, D) of faces; the others as in `told`."""
         if "components" in self.extras:
-            fit_linear(cast(nn.Linear, self.extras["tell"]), codes, self.extras["components"](features))
-        if "detector" in self.extras:
-            fit_linear(cast(nn.Linear, self.extras["tell_detector"]), codes, self.extras["detector"](detected))
+            fit_linear(cast(nn.Linear, self.extras["tell"]), codes, self.extras["components"](condensed))
         if landmarks is not None and self.tells_landmarks:
             cast(ToldLandmarks, self.extras["landmarks"]).fit(codes, landmarks)
 
@@ -171,16 +166,19 @@ class ExpressionStage(Stage):
     def code_losses(
         self, codes: Tensor, seen: Mapping[str, Tensor], persons: Tensor, landmarks: Tensor | None
     ) -> Losses:
-        return self.told(codes, seen.get(PERCEPTUAL_DEPTH), seen.get(DETECTOR), landmarks)
+        return self.told(codes, self.condense(seen) if "components" in self.extras else None, landmarks)
 
-    def told(self, codes: Tensor, features: Tensor | None, detected: Tensor | None, landmarks: Tensor | None) -> Losses:
-        """What codes (N, D) do not tell of that which they are asked to: of conv4_1 (N, 512, H, W), the detector's
-        features (N, 128, H, W) and landmarks (N, 5, 2)."""
+    @staticmethod
+    def condense(seen: Mapping[str, Tensor]) -> Tensor:
+        """What components are taken from (N, D), out of all that was seen of pictures."""
+        return condense(seen[PERCEPTUAL_DEPTH], seen.get(DETECTOR))
+
+    def told(self, codes: Tensor, condensed: Tensor | None, landmarks: Tensor | None) -> Losses:
+        """What codes (N, D) do not tell of that which they are asked to: of frozen features (N, D'), as `condense`
+        gives them, and of landmarks (N, 5, 2)."""
         found: Losses = {}
         if "components" in self.extras:
-            found["told_features"] = losses.told(self.extras["tell"](codes), self.extras["components"](features))
-        if "detector" in self.extras:
-            found["told_detector"] = losses.told(self.extras["tell_detector"](codes), self.extras["detector"](detected))
+            found["told_features"] = losses.told(self.extras["tell"](codes), self.extras["components"](condensed))
         if self.tells_landmarks:
             assert landmarks is not None
             found["told_landmarks"] = self.extras["landmarks"](codes, landmarks)

@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from fcvideo.clips.augment import Augmentation, apply, draw_affine, draw_color, framing_affine
-from fcvideo.clips.pairs import ClipPairs, PairRule, PairSampler, WithStills, steps_per_epoch
+from fcvideo.clips.pairs import ClipPairs, PairRule, PairSampler, WithStills, another_view, steps_per_epoch
 from fcvideo.clips.store import ClipStore
 
 STILL = Augmentation()
@@ -121,3 +122,18 @@ def test_stills_have_their_share_of_each_batch_and_are_taken_as_they_are_framed(
     clip, still = pairs[0, 3].affine[0].abs(), pairs[0, 3 + len(store)].affine[0].abs()
     assert torch.allclose(still, torch.eye(2, 3), atol=1e-6)
     assert clip[0, 0].item() == pytest.approx(1.1 / 1.45)
+
+
+def test_another_view_is_turned_and_mirrored_alike_and_has_other_colors(store: ClipStore) -> None:
+    pairs = ClipPairs(store, PairRule(0.5, JITTER), seed=0)
+    pair = default_collate([pairs[0, clip] for clip in range(6)])
+    view = another_view(pair, JITTER, np.random.default_rng(0))
+    assert torch.equal(view.images, pair.images)
+    moves = torch.linalg.inv(pair.affine[..., :2]) @ view.affine[..., :2]  # what was done before, undone
+    assert (moves.diagonal(dim1=-2, dim2=-1) > 0.5).all()
+    assert moves[..., 0, 1].abs().max() < 1e-5
+    assert moves[..., 1, 0].abs().max() < 1e-5
+    assert not torch.allclose(view.affine, pair.affine, atol=1e-3)
+    assert not torch.allclose(view.color, pair.color, atol=1e-3)
+    still = another_view(pair, STILL, np.random.default_rng(0))
+    assert torch.allclose(still.affine, pair.affine, atol=1e-6)

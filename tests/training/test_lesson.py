@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from fcvideo.models.store import load_model
 from fcvideo.models.vgg import VGG19, load_vgg
-from fcvideo.training.beginning import begin_telling, collect
+from fcvideo.training.beginning import Views, begin_telling, collect
 from fcvideo.training.lesson import teach
 from fcvideo.training.recipes import ExpressionWeights, Lesson
 from fcvideo.training.stages import ExpressionStage
@@ -26,7 +25,7 @@ def stage(vgg_file: Path, tiny_model: Path) -> ExpressionStage:
     return ExpressionStage(model, vgg, ExpressionWeights(told_landmarks=1))
 
 
-def bright_spots() -> Iterator[tuple[Tensor, Tensor]]:
+def bright_spots() -> Iterator[Views]:
     """Pictures of a spot of changing place, and landmarks around it; every third has none."""
     generator = torch.Generator().manual_seed(0)
     around = torch.tensor([[-0.2, -0.2], [0.2, -0.2], [0.0, 0.0], [-0.1, 0.2], [0.1, 0.2]])
@@ -37,12 +36,12 @@ def bright_spots() -> Iterator[tuple[Tensor, Tensor]]:
         spots = torch.exp(-8 * (x[:, None, :] + y[:, :, None]))[:, None].expand(-1, 3, -1, -1)
         landmarks = center[:, None] + around
         landmarks[::3] = torch.nan
-        yield 4 * spots - 2, landmarks
+        yield Views(4 * spots - 2, 4 * spots - 2, landmarks)
 
 
 def test_codes_learn_to_tell_landmarks_and_nothing_else_changes(stage: ExpressionStage) -> None:
     before = {name: value.clone() for name, value in stage.model.state_dict().items()}
-    examples = collect(stage, bright_spots(), PLAN.num_images)
+    examples, _ = collect(stage, bright_spots(), PLAN.num_images)
     begin_telling(stage, examples)
     totals: list[float] = []
     teach(stage, examples, PLAN, 0, contextlib.nullcontext, lambda _, found: totals.append(found["total"]))
@@ -53,7 +52,7 @@ def test_codes_learn_to_tell_landmarks_and_nothing_else_changes(stage: Expressio
 
 
 def test_flows_are_kept_while_codes_change(stage: ExpressionStage) -> None:
-    examples = collect(stage, bright_spots(), PLAN.num_images, keep_flows=True)
+    examples, _ = collect(stage, bright_spots(), PLAN.num_images, stage.model.expression_encoder)
     assert examples.flows is not None
     begin_telling(stage, examples)
     errors: list[float] = []
@@ -67,7 +66,7 @@ def test_flows_are_kept_while_codes_change(stage: ExpressionStage) -> None:
 
 
 def test_a_lesson_is_a_function_of_its_seed(vgg_file: Path, tiny_model: Path, stage: ExpressionStage) -> None:
-    examples = collect(stage, bright_spots(), PLAN.num_images)
+    examples, _ = collect(stage, bright_spots(), PLAN.num_images)
     start = {name: value.clone() for name, value in stage.state_dict().items()}
     ends = []
     for seed in (0, 0, 1):
@@ -79,9 +78,7 @@ def test_a_lesson_is_a_function_of_its_seed(vgg_file: Path, tiny_model: Path, st
 
 
 def test_as_many_examples_are_collected_as_the_lesson_wants(stage: ExpressionStage) -> None:
-    batches = bright_spots()
-    examples = collect(stage, batches, 30)
-    assert len(examples.read) == 36  # whole batches
-    assert examples.detected is None  # this model's encoders do not read it
-    first = torch.cat([landmarks for _, landmarks in itertools.islice(bright_spots(), 3)])
+    examples, twins = collect(stage, bright_spots(), 30)
+    assert len(examples) == len(twins) == 36  # whole batches
+    first = torch.cat([views.landmarks for views in itertools.islice(bright_spots(), 3)])
     assert torch.equal(examples.landmarks.isnan(), first.isnan())

@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import TrainSettings
 from fcvideo.errors import OutputError, SettingsError, TrainingError
-from fcvideo.models.store import load_model
+from fcvideo.models.facecycle import FaceCycle
+from fcvideo.models.store import load_model, save_model
+from fcvideo.models.vgg import load_vgg
 from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
-from fcvideo.training.loop import Rank, run_rank
+from fcvideo.training.loop import Rank, Run, run_rank
 from fcvideo.training.plan import resolve_recipe
 
 SCRIPT = """
@@ -23,7 +25,7 @@ import sys
 from pathlib import Path
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import TrainSettings
-from fcvideo.training.loop import Rank, run_rank
+from fcvideo.training.loop import Rank, Run, run_rank
 settings = TrainSettings(**eval(sys.argv[1]))
 run_rank(settings, ClipStore(settings.data), Path(settings.out), Rank())
 """
@@ -145,3 +147,42 @@ def test_loss_switches_change_the_recipe() -> None:
 def test_a_batch_that_the_workers_cannot_share_is_refused(settings: TrainSettings) -> None:
     with pytest.raises(SettingsError, match="found 4, expected a multiple of 6"):
         run_rank(settings, ClipStore(settings.data), Path(settings.out), Rank(0, 3, "cpu"))
+
+
+def test_a_new_expression_encoder_learns_to_make_the_flows_that_the_old_one_made(
+    settings: TrainSettings, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    sizes = dataclasses.replace(load_model(settings.init or "").config, encoders_read="conv4_1", code_dim=32)
+    old = FaceCycle(sizes)
+    old.init_fan_in()
+    old.stem.load(load_vgg(settings.vgg))
+    save_model(old, tmp_path / "old")
+    settings = dataclasses.replace(
+        settings, init=str(tmp_path / "old"), renew_expression=True, lesson_steps=20, epochs_stage1=0.1, epochs_stage2=0
+    )
+    recipe = resolve_recipe(settings)
+    recipe = dataclasses.replace(recipe, lesson=dataclasses.replace(recipe.lesson, num_images=64, lr=1e-3))
+    errors: list[float] = []
+    run = Run(
+        settings,
+        recipe,
+        ClipStore(settings.data),
+        Path(settings.out),
+        Rank(),
+        lambda found: errors.append(found["kept_flows"]) if "kept_flows" in found else None,
+    )
+    run.complete()
+    assert 0 < errors[-1] < 0.05  # of the variance of flows
+    made = load_model(str(Path(settings.out) / "model"))
+    assert made.config == dataclasses.replace(old.config, reads_detector=True)
+    kept, now = old.state_dict(), made.state_dict()
+    changed = {name.split(".")[0] for name in kept if not torch.allclose(kept[name], now[name], atol=1e-2)}
+    assert "expression_encoder" in changed
+    assert not changed & {"identity_encoder", "identity_decoder", "stem"}
+
+
+def test_an_encoder_of_pixels_cannot_be_renewed(settings: TrainSettings) -> None:
+    settings = dataclasses.replace(settings, renew_expression=True)
+    with pytest.raises(SettingsError, match="--renew-expression: found a model whose encoders read pixels"):
+        run_rank(settings, ClipStore(settings.data), Path(settings.out), Rank())
