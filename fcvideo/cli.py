@@ -22,7 +22,6 @@ from fcvideo.config import (
     JobSettings,
     PrepareSettings,
     ReenactSettings,
-    RunSettings,
     TrainSettings,
     resolve,
 )
@@ -65,32 +64,36 @@ def job(name: str, kind: type[JobSettings], *, doc: str, resumes: bool = True) -
 
 def _signature(kind: type[JobSettings]) -> inspect.Signature:
     hints = typing.get_type_hints(kind)
-    inherited = {f.name for f in dataclasses.fields(RunSettings)}
-    own = inspect.get_annotations(kind)
-    fields = sorted(dataclasses.fields(kind), key=lambda f: (f.name in inherited, f.name not in own))
-    parameters = [_parameter(spec, hints[spec.name]) for spec in fields]
-    parameters.append(
-        inspect.Parameter(
-            "config",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[Path | None, typer.Option(help="A TOML file with any of these settings.")],
-        )
-    )
+    parameters = []
+    for declaring in (k for k in kind.__mro__ if issubclass(k, JobSettings)):  # the job's own settings first
+        own = [spec for spec in dataclasses.fields(kind) if _declaring(kind, spec.name) is declaring]
+        parameters += [_parameter(spec, hints[spec.name], declaring.help_panel) for spec in own]
+    config = Annotated[
+        Path | None,
+        typer.Option(help="A TOML file with any of these settings.", rich_help_panel=JobSettings.help_panel),
+    ]
+    parameters.append(inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=config))
     return inspect.Signature(parameters)
 
 
-def _parameter(spec: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
+def _declaring(kind: type[JobSettings], name: str) -> type:
+    """The class that declares a setting first as this job has it."""
+    return next(k for k in kind.__mro__ if name in inspect.get_annotations(k))
+
+
+def _parameter(spec: dataclasses.Field[Any], hint: Any, panel: str | None) -> inspect.Parameter:
     """The default stays None here, so that a flag not given can yield to the TOML file."""
     help_text = spec.metadata["help"]
+    if spec.default not in (None, ()) and not isinstance(spec.default, bool):
+        shown = f"{spec.default:g}" if isinstance(spec.default, float) else spec.default
+        help_text = f"{help_text.removesuffix('.')}; {shown} by default."
     if not spec.metadata["is_flag"]:
         annotation: Any = Annotated[list[str] | None, typer.Argument(help=help_text, metavar="INPUT...")]
     elif typing.get_origin(hint) is tuple:
-        annotation = Annotated[list[str] | None, typer.Option(help=help_text)]
+        annotation = Annotated[list[str] | None, typer.Option(help=help_text, rich_help_panel=panel)]
     else:
-        shown = False if spec.default is None or isinstance(spec.default, bool) else str(spec.default)
         optional = hint if type(None) in typing.get_args(hint) else hint | None
-        annotation = Annotated[optional, typer.Option(help=help_text, show_default=shown)]
+        annotation = Annotated[optional, typer.Option(help=help_text, show_default=False, rich_help_panel=panel)]
     return inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

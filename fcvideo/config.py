@@ -10,7 +10,7 @@ import tomllib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from fcvideo.errors import SettingsError
 
@@ -48,6 +48,8 @@ def setting(
 class JobSettings:
     """What every job takes."""
 
+    help_panel: ClassVar[str | None] = "This run"  # where --help lists the settings that a class declares
+
     limit: int | None = setting(None, "Take the first N inputs only.", minimum=1)
     progress: Progress = setting("auto", "A bar, plain lines, JSON lines or nothing, on stderr.")
 
@@ -65,6 +67,8 @@ class RunSettings(JobSettings):
 class SamplingSettings(RunSettings):
     """Which frames of a video are looked at."""
 
+    help_panel: ClassVar[str | None] = "Frames and faces"
+
     fps: float | None = setting(
         None, "Frames per second to sample, by time stamp; every frame by default.", minimum=1e-3
     )
@@ -79,6 +83,8 @@ class SamplingSettings(RunSettings):
 
 @dataclass(frozen=True)
 class EmbedSettings(SamplingSettings):
+    help_panel: ClassVar[str | None] = None
+
     inputs: tuple[str, ...] = setting(
         (), "Videos, folders, globs, URLs, or a list file (.txt, one input a line).", is_flag=False
     )
@@ -97,6 +103,8 @@ class EmbedSettings(SamplingSettings):
 
 @dataclass(frozen=True)
 class PrepareSettings(SamplingSettings):
+    help_panel: ClassVar[str | None] = None
+
     inputs: tuple[str, ...] = setting(
         (),
         "Videos, folders, globs, URLs, a list file (.txt, one input a line), or tables of ready crops (.parquet).",
@@ -114,6 +122,8 @@ class PrepareSettings(SamplingSettings):
 
 @dataclass(frozen=True)
 class TrainSettings(RunSettings):
+    help_panel: ClassVar[str | None] = None
+
     data: str = setting(
         "faces/", "Face clips (prepare), a table of ready crops, or a folder of videos to prepare first."
     )
@@ -163,6 +173,8 @@ class TrainSettings(RunSettings):
 class EvaluateSettings(JobSettings):
     """`task` has no default: None stands for a flag not given."""
 
+    help_panel: ClassVar[str | None] = None
+
     task: EvaluationTask | None = setting(None, "What to measure; README.md says what each task needs.")
     train: str | None = setting(None, "Training split: a table (.parquet, .csv), a folder, or a data set's own labels.")
     test: str | None = setting(None, "Test split, likewise; not needed where --train holds both.")
@@ -207,6 +219,8 @@ class EvaluateSettings(JobSettings):
 class RenderSettings(RunSettings):
     """What every job takes that makes pictures."""
 
+    help_panel: ClassVar[str | None] = "Rendering"
+
     model: str = setting(DEFAULT_MODEL, "A shipped model's name, a model folder, or a hub name.")
     gpus: int | None = setting(None, "GPUs to use; all there are by default, 0 for the CPU.", minimum=0)
     compose: Compose | None = setting(
@@ -245,6 +259,8 @@ class RenderSettings(RunSettings):
 
 @dataclass(frozen=True)
 class ReenactSettings(RenderSettings):
+    help_panel: ClassVar[str | None] = None
+
     source: tuple[str, ...] = setting(
         (), "Whose motion: a video, an image, a folder, a list file, or a table that embed wrote (which has no sound)."
     )
@@ -275,6 +291,8 @@ class AlterSettings(RenderSettings):
 
 @dataclass(frozen=True)
 class FrontalizeSettings(AlterSettings):
+    help_panel: ClassVar[str | None] = None
+
     out: str = setting("frontal/", "Folder for the results; a file name where there is one input.")
     neutral: Neutral = setting(
         "de-expression", "How the neutral face is made: from the picture alone, or through the mean face."
@@ -283,6 +301,8 @@ class FrontalizeSettings(AlterSettings):
 
 @dataclass(frozen=True)
 class DeidentifySettings(AlterSettings):
+    help_panel: ClassVar[str | None] = None
+
     out: str = setting("deidentified/", "Folder for the results; a file name where there is one input.")
     identity: str | None = setting(None, "An image or video of the face to show; the model's mean face by default.")
 
