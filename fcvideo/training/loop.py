@@ -19,13 +19,12 @@ from torch.utils.data import DataLoader
 
 from fcvideo.clips import augment
 from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store, another_view
-from fcvideo.config import DEFAULT_MODEL, TrainSettings
+from fcvideo.config import TrainSettings
 from fcvideo.errors import SettingsError, TrainingError
-from fcvideo.faces.yunet import load_yunet
 from fcvideo.models.encoder import StemEncoder
-from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig, normalize_unit
+from fcvideo.models.facecycle import normalize_unit
 from fcvideo.models.precision import has_fast_bfloat16
-from fcvideo.models.store import load_model, save_model
+from fcvideo.models.store import save_model
 from fcvideo.models.vgg import VGG19, load_vgg
 from fcvideo.training import beginning
 from fcvideo.training.averaging import WeightAverage
@@ -35,7 +34,7 @@ from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
 from fcvideo.training.curves import Curves
 from fcvideo.training.landmarks import LandmarkFinder, follow
 from fcvideo.training.lesson import teach
-from fcvideo.training.plan import count_steps, num_stills, resolve_recipe
+from fcvideo.training.plan import count_steps, make_model, num_stills, resolve_recipe
 from fcvideo.training.recipes import Recipe, Schedule
 from fcvideo.training.replicas import average_numbers
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
@@ -88,7 +87,7 @@ class Run:
             )
         self.autocast = _autocast_type(settings.precision, self.device)
         torch.manual_seed(settings.seed)
-        self.model, self.known_encoder = _make_model(settings, recipe)
+        self.model, self.known_encoder = make_model(settings, recipe)
         weights = load_vgg(settings.vgg)
         self.model.stem.load(weights)
         self.stages = self._make_stages(weights)
@@ -359,37 +358,6 @@ class Run:
     def _write_model(self, folder: Path, summary: dict[str, Any]) -> None:
         save_model(self.model, folder)
         write_card(folder / "README.md", self.settings, self.model, self.recipe, self.store, summary)
-
-
-def _make_model(settings: TrainSettings, recipe: Recipe) -> tuple[FaceCycle, nn.Module | None]:
-    """The model to train, and the expression encoder whose flows it has learned to make, if any."""
-    known = None
-    if settings.init is None:
-        config = FaceCycleConfig.preset(settings.model or DEFAULT_MODEL)
-        if settings.side_factor is not None:
-            config = dataclasses.replace(config, framing_side_factor=settings.side_factor)
-        model = FaceCycle(config)
-        if recipe.initialization == "fan_in":
-            model.init_fan_in()
-    else:
-        model = load_model(settings.init)
-        known = model.expression_encoder
-        if settings.renew_expression:
-            model = _renew_expression(model)
-    if model.detector is not None:
-        model.detector.load(load_yunet())
-    return model, known
-
-
-def _renew_expression(trained: FaceCycle) -> FaceCycle:
-    """The same model, whose E_exp is new and reads the detector."""
-    if trained.config.encoders_read == "pixels":
-        raise SettingsError("--renew-expression: found a model whose encoders read pixels, expected the stem's conv4_1")
-    kept = {name: v for name, v in trained.state_dict().items() if not name.startswith("expression_encoder.")}
-    model = FaceCycle(dataclasses.replace(trained.config, reads_detector=True))
-    model.init_fan_in()
-    model.load_state_dict(kept, strict=False)
-    return model
 
 
 def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:

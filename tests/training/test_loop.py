@@ -182,7 +182,9 @@ def test_a_new_expression_encoder_learns_to_make_the_flows_that_the_old_one_made
     assert not changed & {"identity_encoder", "identity_decoder", "stem"}
 
 
-def test_an_encoder_of_pixels_cannot_be_renewed(settings: TrainSettings) -> None:
+def test_what_cannot_be_renewed_is_told(settings: TrainSettings) -> None:
     settings = dataclasses.replace(settings, renew_expression=True)
     with pytest.raises(SettingsError, match="--renew-expression: found a model whose encoders read pixels"):
         run_rank(settings, ClipStore(settings.data), Path(settings.out), Rank())
+    with pytest.raises(SettingsError, match="--renew-expression: found no --init"):
+        resolve_recipe(dataclasses.replace(settings, init=None))
