@@ -154,6 +154,7 @@ class Run:
             "seed": self.settings.seed,
             "data": [len(self.store), int(self.store.clip_lengths.sum()), num_stills(self.store)],
             "init": self.settings.init,
+            "renew_expression": self.settings.renew_expression,
         }
 
     def restore(self) -> None:

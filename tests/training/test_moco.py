@@ -157,6 +157,7 @@ def test_two_ranks_with_half_the_batch_do_as_one(tiny_model: Path, settings: Tra
     assert all(torch.allclose(one[key].float(), two[key].float(), atol=1e-3) for key in one)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(settings: TrainSettings, tmp_path: Path) -> None:
     def start(settings: TrainSettings) -> subprocess.Popen[bytes]:
         arguments = repr(dataclasses.asdict(settings))
