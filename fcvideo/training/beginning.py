@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from fcvideo.models.encoder import StemEncoder
 from fcvideo.models.flow import FlowDecoder
 from fcvideo.training.components import FaceComponents
-from fcvideo.training.stages import PERCEPTUAL_DEPTH, TOLD_SHARE, ExpressionStage
+from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage
 from fcvideo.training.telling import ridge
 
 FEW_IMAGES = 2000  # on which linear layers are fitted
@@ -81,7 +82,7 @@ def begin(stage: ExpressionStage, examples: Examples, twins: Tensor, encoders: C
     D_flow's first layer reads the old codes out of the new ones."""
     sizes, fitted = stage.model.config, dict[bool, FaceComponents]()
     if "components" in stage.extras:
-        components = FaceComponents(sizes.map_width, TOLD_SHARE * sizes.code_dim, stage.model.detector is not None)
+        components = cast(FaceComponents, copy.deepcopy(stage.extras["components"]).cpu())
         components.fit(examples.condensed, twins)
         stage.extras["components"].load_state_dict(components.state_dict())
         fitted[components.reads_detector] = components
