@@ -31,12 +31,13 @@ from fcvideo.models.facecycle import FaceCycleConfig
 from fcvideo.models.store import CONFIG, locate_model
 from fcvideo.models.vgg import load_vgg
 from fcvideo.training import moco
-from fcvideo.training.loop import Rank, run_rank
+from fcvideo.training.loop import FIRST_PICTURES, LESSON, Rank, run_rank
 from fcvideo.training.plan import count_steps, num_stills, resolve_recipe
 from fcvideo.training.recipes import Recipe
 from fcvideo.video.inputs import VIDEO_SUFFIXES
 
 RESULTS = ("checkpoints", "curves", "sheets", "model")  # what a run leaves in OUT, and --overwrite removes
+BEFORE_STAGES = {FIRST_PICTURES: "first pictures", LESSON: "lesson"}
 POLL_SECONDS = 0.5
 
 Report = dict[str, Any]
@@ -192,7 +193,7 @@ def _begin_folder(settings: TrainSettings) -> None:
 
 
 class _Show:
-    """A rank's reports as a bar per stage, with the losses and images per second."""
+    """A rank's reports as a bar per stage and for what comes before, with the losses and images per second."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
@@ -206,8 +207,9 @@ class _Show:
         counts = {name: shown.pop(name) for name in ("images_per_second", "total") if name in shown}
         if stage != self._stage:
             self._stage = stage
-            self._reporter.begin(f"stage {stage}" if stage else "lesson", num_steps)
-        self._reporter.update(step, **counts, **shown, step=step)
+            self._reporter.begin(BEFORE_STAGES.get(stage, f"stage {stage}"), num_steps)
+        shown["pictures" if stage == FIRST_PICTURES else "step"] = step
+        self._reporter.update(step, **counts, **shown)
 
     def start(self) -> None:
         """The workers are up; not for the first time, if one of them failed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -50,10 +50,14 @@ class Examples:
 
 @torch.no_grad()
 def collect(
-    stage: ExpressionStage, batches: Iterator[Views], num_images: int, known: nn.Module | None = None
+    stage: ExpressionStage,
+    batches: Iterator[Views],
+    num_images: int,
+    known: nn.Module | None = None,
+    on_images: Callable[[int], None] = lambda _: None,
 ) -> tuple[Examples, Tensor]:
     """Examples of `num_images` pictures or a few more, and `condensed` of their second views; with the codes of a
-    `known` expression encoder, and the flows of those."""
+    `known` expression encoder, and the flows of those. `on_images` is told after each batch how many there are."""
     model, parts, num = stage.model, dict[str, list[Tensor]](), 0
     while num < num_images:
         images, twins, landmarks = next(batches)
@@ -72,6 +76,7 @@ def collect(
         for name, tensor in part.items():
             parts.setdefault(name, []).append(tensor.cpu())
         num += len(images)
+        on_images(num)
     found = {name: torch.cat(column) for name, column in parts.items()}
     return Examples(**{name: column for name, column in found.items() if name != "twins"}), found["twins"]
 

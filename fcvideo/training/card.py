@@ -39,6 +39,7 @@ trained by fcvideo {__version__}.
 | recipe | {settings.recipe}{f", losses {settings.losses}" if settings.losses else ""} |
 | framing | square of {model.config.framing_side_factor} box heights |
 | begun from | {start} |
+| lesson | {_lesson(recipe, summary)} |
 | stage 1 | {summary["steps_stage1"]} steps of {_sizes(recipe, 0)}, learning rate {recipe.stage1.lr} |
 | stage 2 | {summary["steps_stage2"]} steps of {_sizes(recipe, 1)}, learning rate {recipe.stage2.lr} |
 | augmentation | {_nonzero(recipe.augmentation)} |
@@ -52,6 +53,13 @@ Last losses:
 |---|---|
 {losses}
 """)
+
+
+def _lesson(recipe: Recipe, summary: dict[str, Any]) -> str:
+    lesson = recipe.lesson
+    if not lesson.num_steps or not summary["steps_stage1"]:
+        return "none"
+    return f"{lesson.num_steps} steps of {lesson.batch_size} of {lesson.num_images} pictures, learning rate {lesson.lr}"
 
 
 def _sizes(recipe: Recipe, stage: int) -> str:

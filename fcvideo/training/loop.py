@@ -41,6 +41,8 @@ from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityS
 
 COMPONENT_IMAGES = 6000  # whose features the principal components are taken from
 LESSON_VIEWS = 4  # whose landmarks are averaged for the lesson
+FIRST_PICTURES, LESSON = -1, 0  # what comes before stage 1, in reports
+REPORT_IMAGES = 500
 REPORT_STEPS = 20  # every rank reports at the same steps: a report may be a meeting of all ranks
 
 Report = Callable[[dict[str, float]], None]
@@ -184,17 +186,30 @@ class Run:
             return
         least = plan.num_images if tells and plan.num_steps else 0
         num_images = max(least, min(COMPONENT_IMAGES, int(self.store.clip_lengths.sum())))
-        examples, twins = beginning.collect(stage, self._first_views(stage), num_images, self.known_encoder)
+        examples, twins = beginning.collect(
+            stage, self._first_views(stage), num_images, self.known_encoder, self._first_pictures_report(num_images)
+        )
         self.known_encoder = None
         beginning.begin(stage, examples, twins, starts)
         if tells:
             beginning.begin_telling(stage, examples)
             teach(stage, examples, plan, self.settings.seed, self._precision, self._report_lesson)
 
+    def _first_pictures_report(self, num_images: int) -> Callable[[int], None]:
+        reported = 0
+
+        def report(num: int) -> None:
+            nonlocal reported
+            if num - reported >= REPORT_IMAGES or num >= num_images:
+                reported = num
+                self.on_report({"stage": FIRST_PICTURES, "step": min(num, num_images), "num_steps": num_images})
+
+        return report
+
     def _report_lesson(self, step: int, found: dict[str, float]) -> None:
         num_steps = self.recipe.lesson.num_steps
         if step % REPORT_STEPS == 0 or step == num_steps:
-            self.on_report({"stage": 0, "step": step, "num_steps": num_steps, **found})
+            self.on_report({"stage": LESSON, "step": step, "num_steps": num_steps, **found})
 
     def _first_views(self, stage: Stage) -> Iterator[Views]:
         """Stage 1's first pictures, each beside another view of it, and their landmarks where those are asked for."""

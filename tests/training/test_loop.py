@@ -17,7 +17,7 @@ from fcvideo.models.facecycle import FaceCycle
 from fcvideo.models.store import load_model, save_model
 from fcvideo.models.vgg import load_vgg
 from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
-from fcvideo.training.loop import Rank, Run, run_rank
+from fcvideo.training.loop import FIRST_PICTURES, LESSON, Rank, Run, run_rank
 from fcvideo.training.plan import resolve_recipe
 
 SCRIPT = """
@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import TrainSettings
-from fcvideo.training.loop import Rank, Run, run_rank
+from fcvideo.training.loop import Rank, run_rank
 settings = TrainSettings(**eval(sys.argv[1]))
 run_rank(settings, ClipStore(settings.data), Path(settings.out), Rank())
 """
@@ -163,17 +163,12 @@ def test_a_new_expression_encoder_learns_to_make_the_flows_that_the_old_one_made
     )
     recipe = resolve_recipe(settings)
     recipe = dataclasses.replace(recipe, lesson=dataclasses.replace(recipe.lesson, num_images=64, lr=1e-3))
-    errors: list[float] = []
-    run = Run(
-        settings,
-        recipe,
-        ClipStore(settings.data),
-        Path(settings.out),
-        Rank(),
-        lambda found: errors.append(found["kept_flows"]) if "kept_flows" in found else None,
-    )
-    run.complete()
+    reports: list[dict[str, float]] = []
+    Run(settings, recipe, ClipStore(settings.data), Path(settings.out), Rank(), reports.append).complete()
+    assert reports[0] == {"stage": FIRST_PICTURES, "step": 64, "num_steps": 64}
+    errors = [found["kept_flows"] for found in reports if found["stage"] == LESSON]
     assert 0 < errors[-1] < 0.05  # of the variance of flows
+    assert "| lesson | 20 steps of 64 of 64 pictures" in (Path(settings.out) / "model" / "README.md").read_text()
     made = load_model(str(Path(settings.out) / "model"))
     assert made.config == dataclasses.replace(old.config, reads_detector=True)
     kept, now = old.state_dict(), made.state_dict()
