@@ -39,7 +39,7 @@ from fcvideo.training.recipes import Recipe, Schedule
 from fcvideo.training.replicas import average_numbers
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
 
-COMPONENT_IMAGES = 6000  # whose features the principal components are taken from
+COMPONENT_IMAGES = 6000  # whose features the components are taken from
 LESSON_VIEWS = 4  # whose landmarks are averaged for the lesson
 FIRST_PICTURES, LESSON = -1, 0  # what comes before stage 1, in reports
 REPORT_IMAGES = 500
