@@ -3,9 +3,9 @@
     python benchmarks/train_step.py
 
 The first row is a plain rewrite of the released code's stage-1 step (released_step.py), the second and third are
-fcvideo's step with the same losses and sizes; the last column is the speed relative to the first row. Every round takes
-one step of each row in turn, so that other load on the machine meets all alike. Weights and pictures are random: speed
-does not depend on them.
+fcvideo's step with the same losses and sizes; drawing pictures and finding landmarks is in none of them. The last
+column is the speed relative to the first row. Every round takes one step of each row in turn, so that other load on the
+machine meets all alike. Weights and pictures are random: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -78,12 +78,13 @@ def make_step(row: Row, device: str, batch_size: int) -> Callable[[], None]:
     num_images = batch_size * schedule.code_batches
     images = torch.randn(num_images, 3, 64, 64, device=device).contiguous(memory_format=layout)
     persons = torch.arange(num_images // 2, device=device).repeat(2)
+    landmarks = torch.rand(num_images, 5, 2, device=device) if stage.tells_landmarks else None
 
     def losses() -> dict[str, Tensor]:
         if recipe == PLAIN:
             return released_losses(model, vgg, images)
         with torch.autocast(device, torch.bfloat16, enabled=in_bfloat16):
-            return stage(images, persons)
+            return stage(images, persons, landmarks)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

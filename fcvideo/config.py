@@ -154,7 +154,9 @@ class TrainSettings(RunSettings):
     epochs_stage1: float | None = setting(None, "Epochs of stage 1 (expression); the recipe's by default.", minimum=0)
     epochs_stage2: float | None = setting(None, "Epochs of stage 2 (identity); the recipe's by default.", minimum=0)
     lesson_steps: int | None = setting(
-        None, "Steps of the lesson before stage 1; the recipe's by default, 0 for none.", minimum=0
+        None,
+        "Steps of the lesson before stage 1, 0 for none; by default the recipe's where the expression encoder is new.",
+        minimum=0,
     )
     lr_stage1: float | None = setting(None, "Peak learning rate of stage 1; the recipe's by default.", minimum=0)
     lr_stage2: float | None = setting(None, "Peak learning rate of stage 2; the recipe's by default.", minimum=0)

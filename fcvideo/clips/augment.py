@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,11 @@ class Augmentation:
     hue: float = 0.0  # turns
     color_probability: float = 0.8
     gray_probability: float = 0.0
+
+    def framing(self, share: float, rotation_deg: float = 0.0) -> Augmentation:
+        """This one with a share of its zoom, aspect and shift, and another rotation."""
+        zoom, aspect, shift = (share * value for value in (self.zoom, self.aspect, self.shift))
+        return replace(self, zoom=zoom, aspect=aspect, shift=shift, rotation_deg=rotation_deg)
 
 
 def framing_affine(side_factor: float, stored_side_factor: float, center: tuple[float, float]) -> np.ndarray:

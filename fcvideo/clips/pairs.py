@@ -5,7 +5,6 @@ Needs torch, numpy and Pillow alone; the store of clips is handed in.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import itertools
 from collections.abc import Iterator, Sequence
@@ -85,6 +84,7 @@ class PairRule:
     center: tuple[float, float] = (0.50, 0.40)
     across_clips: bool = False  # the second picture from another clip of the person, where there is one
     same_color: bool = True  # one draw of colors for both pictures
+    common_framing: float = 0.0  # share of the augmentation's zoom, aspect and shift that both pictures have alike
 
 
 class ClipPairs(Dataset[Pair]):
@@ -113,10 +113,10 @@ class ClipPairs(Dataset[Pair]):
         colors = [draw_color(rng, self.rule.augmentation)]
         colors.append(colors[0] if self.rule.same_color else draw_color(rng, self.rule.augmentation))
         framing = self._framing if clip < self._num_clips else np.eye(3)
-        affines = [
-            framing @ draw_affine(rng, self.rule.augmentation, flip ^ (mirror and position == 1))
-            for position in range(2)
-        ]
+        spec, common = self.rule.augmentation, self.rule.common_framing
+        framing = framing @ draw_affine(rng, spec.framing(common), flip=False)
+        own = spec.framing(1 - common, spec.rotation_deg)
+        affines = [framing @ draw_affine(rng, own, flip ^ (mirror and position == 1)) for position in range(2)]
         images = [self._picture(clip, first), self._picture(other, second)]
         return Pair(
             torch.from_numpy(np.stack(images)),
@@ -157,8 +157,7 @@ class ClipPairs(Dataset[Pair]):
 def another_view(pair: Pair, augmentation: Augmentation, rng: np.random.Generator) -> Pair:
     """The same pictures (of a batch, too), mirrored and turned as they are, framed a little differently and in other
     colors."""
-    little = {name: ANOTHER_FRAMING * getattr(augmentation, name) for name in ("zoom", "aspect", "shift")}
-    spec = dataclasses.replace(augmentation, rotation_deg=0.0, **little)
+    spec = augmentation.framing(ANOTHER_FRAMING)
     shape, num = pair.affine.shape[:-2], pair.affine[..., 0, 0].numel()
     moves = np.stack([draw_affine(rng, spec, flip=False) for _ in range(num)]).reshape(*shape, 3, 3)
     colors = np.stack([draw_color(rng, spec) for _ in range(num)]).reshape(*shape, 3, 4)

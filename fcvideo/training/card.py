@@ -13,6 +13,7 @@ from fcvideo import __version__
 from fcvideo.clips.pairs import Store, count_clips
 from fcvideo.config import DEFAULT_MODEL, TrainSettings
 from fcvideo.models.facecycle import FaceCycle
+from fcvideo.training.plan import num_lesson_images
 from fcvideo.training.recipes import Recipe
 
 
@@ -39,7 +40,7 @@ trained by fcvideo {__version__}.
 | recipe | {settings.recipe}{f", losses {settings.losses}" if settings.losses else ""} |
 | framing | square of {model.config.framing_side_factor} box heights |
 | begun from | {start} |
-| lesson | {_lesson(recipe, summary)} |
+| lesson | {_lesson(recipe, store, summary)} |
 | stage 1 | {summary["steps_stage1"]} steps of {_sizes(recipe, 0)}, learning rate {recipe.stage1.lr} |
 | stage 2 | {summary["steps_stage2"]} steps of {_sizes(recipe, 1)}, learning rate {recipe.stage2.lr} |
 | augmentation | {_nonzero(recipe.augmentation)} |
@@ -55,11 +56,11 @@ Last losses:
 """)
 
 
-def _lesson(recipe: Recipe, summary: dict[str, Any]) -> str:
-    lesson = recipe.lesson
-    if not lesson.num_steps or not summary["steps_stage1"]:
+def _lesson(recipe: Recipe, store: Store, summary: dict[str, Any]) -> str:
+    lesson, num = recipe.lesson, num_lesson_images(recipe.lesson, store)
+    if not num or not summary["steps_stage1"]:
         return "none"
-    return f"{lesson.num_steps} steps of {lesson.batch_size} of {lesson.num_images} pictures, learning rate {lesson.lr}"
+    return f"{lesson.num_steps} steps of {lesson.batch_size} of {num} pictures, learning rate {lesson.lr}"
 
 
 def _sizes(recipe: Recipe, stage: int) -> str:

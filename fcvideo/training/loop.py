@@ -34,7 +34,7 @@ from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
 from fcvideo.training.curves import Curves
 from fcvideo.training.landmarks import LandmarkFinder, follow
 from fcvideo.training.lesson import teach
-from fcvideo.training.plan import count_steps, make_model, num_stills, resolve_recipe
+from fcvideo.training.plan import count_steps, make_model, num_lesson_images, num_stills, resolve_recipe
 from fcvideo.training.recipes import Recipe, Schedule
 from fcvideo.training.replicas import average_numbers
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
@@ -140,6 +140,7 @@ class Run:
             center=config.framing_center,
             across_clips=is_across,
             same_color=not is_across,
+            common_framing=0.0 if is_across else self.recipe.common_framing,
         )
 
     def _next_position(self, stage: int, step: int) -> tuple[int, int] | None:
@@ -184,7 +185,7 @@ class Run:
         tells = has_stage1 and len(stage.extras) > 0
         if not starts and not tells:
             return
-        least = plan.num_images if tells and plan.num_steps else 0
+        least = num_lesson_images(plan, self.store) if tells else 0
         num_images = max(least, min(COMPONENT_IMAGES, int(self.store.clip_lengths.sum())))
         examples, twins = beginning.collect(
             stage, self._first_views(stage), num_images, self.known_encoder, self._first_pictures_report(num_images)

@@ -14,7 +14,9 @@ from fcvideo.errors import SettingsError
 from fcvideo.faces.yunet import load_yunet
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
 from fcvideo.models.store import load_model
-from fcvideo.training.recipes import RECIPES, Recipe, Schedule, override_losses
+from fcvideo.training.recipes import RECIPES, Lesson, Recipe, Schedule, override_losses
+
+LESSON_DRAWS = 4  # pictures drawn of each face at most
 
 SomeRecipe = TypeVar("SomeRecipe", bound=Recipe)
 
@@ -28,9 +30,11 @@ def resolve_recipe(settings: TrainSettings) -> Recipe:
             "--renew-expression: found no --init, expected the model whose expression encoder is renewed"
         )
     recipe = with_numbers(override_losses(RECIPES[settings.recipe], settings.losses), settings)
-    if settings.lesson_steps is not None:
-        recipe = dataclasses.replace(recipe, lesson=dataclasses.replace(recipe.lesson, num_steps=settings.lesson_steps))
-    return recipe
+    lesson_steps = settings.lesson_steps
+    if lesson_steps is None:
+        is_new = settings.init is None or settings.renew_expression
+        lesson_steps = recipe.lesson.num_steps if is_new else 0
+    return dataclasses.replace(recipe, lesson=dataclasses.replace(recipe.lesson, num_steps=lesson_steps))
 
 
 def with_numbers(recipe: SomeRecipe, settings: TrainSettings) -> SomeRecipe:
@@ -59,6 +63,11 @@ def count_steps(recipe: Recipe, store: Store) -> tuple[int, int]:
         drawn = max(1, (recipe.num_pairs(number) - stills) // schedule.code_batches)
         found.append(schedule.num_steps(steps_per_epoch(count_clips(store), drawn)))
     return found[0], found[1]
+
+
+def num_lesson_images(lesson: Lesson, store: Store) -> int:
+    """Augmented pictures that the lesson is learned from; of few faces, few."""
+    return min(lesson.num_images, LESSON_DRAWS * int(store.clip_lengths.sum())) if lesson.num_steps else 0
 
 
 def make_model(settings: TrainSettings, recipe: Recipe) -> tuple[FaceCycle, nn.Module | None]:

@@ -92,7 +92,7 @@ class Lesson:
     """Before stage 1: E_exp alone learns what it is asked to tell, from features kept in memory. No steps: none."""
 
     num_steps: int = 0
-    num_images: int = 12_000  # augmented pictures, 150 kB of memory each
+    num_images: int = 12_000  # augmented pictures at most, 150 kB of memory each
     batch_size: int = 64
     lr: float = 2e-4
 
@@ -106,6 +106,7 @@ class Recipe:
     batch_size: int = 32  # images: half as many pairs
     flip_probability: float = 0.0  # of a pair that is a face and its mirror image
     augmentation: Augmentation = field(default_factory=Augmentation)
+    common_framing: float = 0.0  # share of it that both pictures of a clip have alike; codes need not tell that
     initialization: Literal["released", "fan_in"] = "released"  # of the encoders and D_flow
     lesson: Lesson = field(default_factory=Lesson)
     average_decay: float = 0.0  # of the weights that are saved; 0 saves the last ones
@@ -197,7 +198,7 @@ DEFAULT = dataclasses.replace(
         perceptual_of=("rebuilt",),
         perceptual_layers=("conv2_1", "conv3_1"),
         told_features=2,
-        told_landmarks=2,
+        told_landmarks=4,
     ),
     identity=dataclasses.replace(
         RELEASED.identity,
@@ -213,10 +214,13 @@ DEFAULT = dataclasses.replace(
     ),
     flip_probability=0.2,
     augmentation=Augmentation(
-        zoom=0.2, aspect=0.03, shift=0.04, rotation_deg=10, color=0.3, hue=0.02, gray_probability=0.2
+        zoom=0.2, aspect=0.03, shift=0.04, rotation_deg=6, color=0.3, hue=0.02, gray_probability=0.2
     ),
+    common_framing=0.7,
     initialization="fan_in",
+    lesson=Lesson(num_steps=900),
     average_decay=0.999,
+    stills_share=0.4,
     across_clips=True,
 )
 

@@ -124,6 +124,20 @@ def test_stills_have_their_share_of_each_batch_and_are_taken_as_they_are_framed(
     assert clip[0, 0].item() == pytest.approx(1.1 / 1.45)
 
 
+def test_pictures_of_a_pair_are_framed_alike_as_far_as_the_rule_says(store: ClipStore) -> None:
+    def differences(common_framing: float) -> tuple[float, float]:
+        """Of the zooms of both pictures of a pair, and of those of different pairs, mean absolute."""
+        pairs = ClipPairs(store, PairRule(0.0, Augmentation(zoom=0.2), common_framing=common_framing), seed=0)
+        zooms = torch.stack([pairs[epoch, 0].affine[:, 0, 0].abs() for epoch in range(200)])
+        return float((zooms[:, 0] - zooms[:, 1]).abs().mean()), float((zooms[:100] - zooms[100:]).abs().mean())
+
+    apart, alike, same = differences(0.0), differences(0.7), differences(1.0)
+    assert apart[0] == pytest.approx(0.4 / 3, rel=0.15)  # of two uniform draws
+    assert alike[0] == pytest.approx(0.3 * 0.4 / 3, rel=0.25)
+    assert same[0] == pytest.approx(0, abs=1e-6)
+    assert same[1] == pytest.approx(apart[1], rel=0.15)
+
+
 def test_another_view_is_turned_and_mirrored_alike_and_has_other_colors(store: ClipStore) -> None:
     pairs = ClipPairs(store, PairRule(0.5, JITTER), seed=0)
     pair = default_collate([pairs[0, clip] for clip in range(6)])

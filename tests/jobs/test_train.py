@@ -72,6 +72,7 @@ def settings_for(faces: Path, vgg_file: Path) -> Callable[..., TrainSettings]:
             "gpus": 0,
             "batch_size": 4,
             "epochs_stage1": 1.0,
+            "lesson_steps": 0,
             "epochs_stage2": 0.5,
             "checkpoint_seconds": 0.0,
             "picture_steps": 0,

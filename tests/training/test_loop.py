@@ -18,7 +18,8 @@ from fcvideo.models.store import load_model, save_model
 from fcvideo.models.vgg import load_vgg
 from fcvideo.training.checkpoint import load_checkpoint, save_checkpoint
 from fcvideo.training.loop import FIRST_PICTURES, LESSON, Rank, Run, run_rank
-from fcvideo.training.plan import resolve_recipe
+from fcvideo.training.plan import num_lesson_images, resolve_recipe
+from fcvideo.training.recipes import DEFAULT
 
 SCRIPT = """
 import sys
@@ -40,6 +41,7 @@ def settings(crops_file: Path, vgg_file: Path, tiny_model: Path, tmp_path: Path)
         init=str(tiny_model),
         batch_size=4,
         epochs_stage1=1,
+        lesson_steps=0,
         epochs_stage2=0.5,
         picture_steps=0,
         precision="float32",
@@ -147,6 +149,18 @@ def test_loss_switches_change_the_recipe() -> None:
 def test_a_batch_that_the_workers_cannot_share_is_refused(settings: TrainSettings) -> None:
     with pytest.raises(SettingsError, match="found 4, expected a multiple of 6"):
         run_rank(settings, ClipStore(settings.data), Path(settings.out), Rank(0, 3, "cpu"))
+
+
+def test_a_lesson_is_for_new_expression_encoders_and_short_where_faces_are_few(settings: TrainSettings) -> None:
+    steps = DEFAULT.lesson.num_steps
+    default = dataclasses.replace(settings, lesson_steps=None)
+    assert steps > 0
+    assert resolve_recipe(default).lesson.num_steps == 0  # goes on with a trained one
+    assert resolve_recipe(dataclasses.replace(default, init=None)).lesson.num_steps == steps
+    assert resolve_recipe(dataclasses.replace(default, renew_expression=True)).lesson.num_steps == steps
+    assert resolve_recipe(dataclasses.replace(default, lesson_steps=7)).lesson.num_steps == 7
+    store = ClipStore(settings.data)
+    assert num_lesson_images(DEFAULT.lesson, store) == 4 * store.clip_lengths.sum() < DEFAULT.lesson.num_images
 
 
 def test_a_new_expression_encoder_learns_to_make_the_flows_that_the_old_one_made(
