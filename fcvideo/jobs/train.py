@@ -146,8 +146,13 @@ def _find_data(settings: TrainSettings, reporter: Reporter) -> TrainSettings:
         settings = dataclasses.replace(settings, data=preparing.out, limit=None)
     files: dict[str, Any] = {"vgg": settings.vgg, "init": settings.init}
     files = {name: str(Path(path).resolve()) for name, path in files.items() if path and Path(path).exists()}
-    data = ",".join(str(Path(part.strip()).resolve()) for part in settings.data.split(","))
-    return dataclasses.replace(settings, data=data, out=str(Path(settings.out).resolve()), **files)
+    tables: dict[str, Any] = {"data": settings.data, "stills": settings.stills}
+    tables = {
+        name: ",".join(str(Path(part.strip()).resolve()) for part in parts.split(","))
+        for name, parts in tables.items()
+        if parts
+    }
+    return dataclasses.replace(settings, out=str(Path(settings.out).resolve()), **files, **tables)
 
 
 def _holds_videos(data: str) -> bool:

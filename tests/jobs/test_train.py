@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import signal
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fcvideo.clips.shards import Clip, write_shard
+from fcvideo.clips.store import ClipStore
 from fcvideo.config import TrainSettings
 from fcvideo.errors import InputError, ModelError, ResourceError, SettingsError
 from fcvideo.jobs import train as job
@@ -202,6 +206,21 @@ def test_one_worker_needs_no_ray(
     summary = train(settings_for(tmp_path, epochs_stage1=0.25, epochs_stage2=0.0))
     assert (summary["workers"], summary["steps_stage1"], summary["clips"]) == (1, 2, NUM_CLIPS)
     assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_workers_find_clips_and_stills_of_relative_paths(
+    shared_ray: None,
+    faces: Path,
+    settings_for: Callable[..., TrainSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(faces.parent)
+    stills = ClipStore(str(faces)).frames(0)
+    pq.write_table(pa.table({"jpeg": stills}), "stills.parquet")
+    given = settings_for(tmp_path, data=faces.name, stills="stills.parquet, stills.parquet", workers=2)
+    summary = train(dataclasses.replace(given, epochs_stage1=0.1, epochs_stage2=0.0))
+    assert (summary["clips"], summary["stills"], summary["steps_stage1"]) == (NUM_CLIPS, 2 * len(stills), 2)
 
 
 def test_overwrite_removes_the_earlier_run_and_nothing_else(
