@@ -43,7 +43,7 @@ trained by fcvideo {__version__}.
 | lesson | {_lesson(recipe, store, summary)} |
 | stage 1 | {summary["steps_stage1"]} steps of {_sizes(recipe, 0)}, learning rate {recipe.stage1.lr} |
 | stage 2 | {summary["steps_stage2"]} steps of {_sizes(recipe, 1)}, learning rate {recipe.stage2.lr} |
-| augmentation | {_nonzero(recipe.augmentation)} |
+| augmentation | {_nonzero(recipe.augmentation)}; {recipe.common_framing:.0%} of the framing alike in a clip's pairs |
 | seed | {settings.seed} |
 | hardware | {hardware}, torch {torch.__version__} |
 | seconds | {summary["seconds"]} |
