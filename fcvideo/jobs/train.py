@@ -146,13 +146,14 @@ def _find_data(settings: TrainSettings, reporter: Reporter) -> TrainSettings:
         settings = dataclasses.replace(settings, data=preparing.out, limit=None)
     files: dict[str, Any] = {"vgg": settings.vgg, "init": settings.init}
     files = {name: str(Path(path).resolve()) for name, path in files.items() if path and Path(path).exists()}
-    tables: dict[str, Any] = {"data": settings.data, "stills": settings.stills}
-    tables = {
-        name: ",".join(str(Path(part.strip()).resolve()) for part in parts.split(","))
-        for name, parts in tables.items()
-        if parts
-    }
-    return dataclasses.replace(settings, out=str(Path(settings.out).resolve()), **files, **tables)
+    stills = settings.stills and _absolute(settings.stills)
+    out = str(Path(settings.out).resolve())
+    return dataclasses.replace(settings, data=_absolute(settings.data), stills=stills, out=out, **files)
+
+
+def _absolute(paths: str) -> str:
+    """Comma-separated paths."""
+    return ",".join(str(Path(part.strip()).resolve()) for part in paths.split(","))
 
 
 def _holds_videos(data: str) -> bool:

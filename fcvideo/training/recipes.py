@@ -106,7 +106,7 @@ class Recipe:
     batch_size: int = 32  # images: half as many pairs
     flip_probability: float = 0.0  # of a pair that is a face and its mirror image
     augmentation: Augmentation = field(default_factory=Augmentation)
-    common_framing: float = 0.0  # share of it that both pictures of a clip have alike; codes need not tell that
+    common_framing: float = 0.0  # share of its framing that pictures of one clip have alike: codes need not tell it
     initialization: Literal["released", "fan_in"] = "released"  # of the encoders and D_flow
     lesson: Lesson = field(default_factory=Lesson)
     average_decay: float = 0.0  # of the weights that are saved; 0 saves the last ones
