@@ -43,7 +43,7 @@ trained by fcvideo {__version__}.
 | lesson | {_lesson(recipe, store, summary)} |
 | stage 1 | {summary["steps_stage1"]} steps of {_sizes(recipe, 0)}, learning rate {recipe.stage1.lr} |
 | stage 2 | {summary["steps_stage2"]} steps of {_sizes(recipe, 1)}, learning rate {recipe.stage2.lr} |
-| augmentation | {_nonzero(recipe.augmentation)}; {recipe.common_framing:.0%} of the framing alike in a clip's pairs |
+| augmentation | {_augmentation(recipe)} |
 | seed | {settings.seed} |
 | hardware | {hardware}, torch {torch.__version__} |
 | seconds | {summary["seconds"]} |
@@ -69,6 +69,8 @@ def _sizes(recipe: Recipe, stage: int) -> str:
     return f"{recipe.batch_size} images{others}"
 
 
-def _nonzero(augmentation: Any) -> str:
-    values = {k: v for k, v in dataclasses.asdict(augmentation).items() if v}
-    return ", ".join(f"{name} {value}" for name, value in values.items()) or "none"
+def _augmentation(recipe: Recipe) -> str:
+    values = {k: v for k, v in dataclasses.asdict(recipe.augmentation).items() if v}
+    text = ", ".join(f"{name} {value}" for name, value in values.items()) or "none"
+    alike = f"; {recipe.common_framing:.0%} of the framing alike in pairs of a clip" if recipe.common_framing else ""
+    return text + alike
