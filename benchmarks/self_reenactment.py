@@ -7,13 +7,16 @@ each is the source frame itself. Beside the result stand two rivals: the target 
 parts of the result: the networks' picture alone, and the warp alone.
 
 SSIM and L1 at the networks' size, pictures in [0, 1]. Identity is the cosine of identity codes with the truth's, and
-how many are above the threshold that best tells frames of one clip from those of the others.
+how many are above the threshold that best tells frames of one clip from those of the others. Mouth is how far lips
+open, in distances between the eyes, as the face mesh sees them: its correlation with the truth's over a clip's frames,
+and how much of the change from target to truth is made (1: all of it).
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +35,7 @@ from fcvideo.models.facecycle import denormalize, normalize_unit
 from fcvideo.models.store import load_model
 from fcvideo.models.warp import compose_flows, warp_picture
 from fcvideo.rendering.portrait import PortraitPainter, motion_size
+from fcvideo.training.landmarks import NUMBERS, LandmarkFinder, anchors
 from fcvideo.training.losses import ssim
 from fcvideo.video.inputs import Source
 from fcvideo.video.read import read_frames
@@ -39,6 +43,7 @@ from fcvideo.video.segments import plan_segments
 
 SHOWN = ("truth", "target", "neutral", "networks alone", "warp alone", "result")
 SHEET_ROWS = 3  # of each clip
+MOUTH_VIEWS = 3
 
 
 @dataclass(frozen=True)
@@ -60,27 +65,28 @@ def main() -> None:
     painter = PortraitPainter(load_model(arguments.model))
     clips = [load_clip(painter, path, arguments.seconds, arguments.size) for path in arguments.clips]
     codes = [identity(painter, pictures_of(clip.crops)) for clip in clips]
-    threshold = best_threshold(codes)
+    threshold, find = best_threshold(codes), LandmarkFinder()
     rows: list[np.ndarray] = []
     totals = defaultdict(list)
     for clip in clips:
         made = reenact(painter, clip, arguments.frames)
         print(f"\n{clip.name}, {len(made['truth'])} frames")
         for name in SHOWN[1:]:
-            figures = compare(painter, made[name], made["truth"], threshold)
+            figures = [*compare(painter, made[name], made["truth"], threshold), *mouth(find, made, name)]
             totals[name].append(figures)
             print_row(name, figures)
         picked = np.linspace(0, len(made["truth"]) - 1, SHEET_ROWS).round().astype(int)
         rows += [np.concatenate([to_bytes(made[name][i]) for name in SHOWN], axis=1) for i in picked]
     print(f"\nmean of {len(clips)} clips (identity threshold {threshold:.3f})")
     for name, figures in totals.items():
-        print_row(name, np.mean(figures, axis=0))
+        print_row(name, np.nanmean(figures, axis=0).tolist())
     if arguments.sheet is not None:
         Image.fromarray(np.concatenate(rows)).save(arguments.sheet)
 
 
-def print_row(name: str, figures: np.ndarray) -> None:
-    print("  {:<16} SSIM {:.3f}  L1 {:.4f}  identity {:.3f}, kept {:.0f} %".format(name, *figures))
+def print_row(name: str, figures: Sequence[float]) -> None:
+    line = "  {:<16} SSIM {:.3f}  L1 {:.4f}  identity {:.3f}, kept {:.0f} %  mouth {:.2f}, change {:.2f}"
+    print(line.format(name, *figures))
 
 
 def load_clip(painter: PortraitPainter, path: str, seconds: float, size_px: int) -> Clip:
@@ -137,12 +143,32 @@ def reenact(painter: PortraitPainter, clip: Clip, num_frames: int) -> dict[str, 
 
 
 @torch.inference_mode()
-def compare(painter: PortraitPainter, made: Tensor, truth: Tensor, threshold: float) -> np.ndarray:
+def compare(painter: PortraitPainter, made: Tensor, truth: Tensor, threshold: float) -> list[float]:
     """SSIM, L1, mean cosine of identity codes, and how many per cent of them reach the threshold."""
     made, truth = (F.interpolate(x, size=(painter.side_px,) * 2, mode="area") for x in (made, truth))
     cosine = F.cosine_similarity(identity(painter, made), identity(painter, truth)).numpy()
     kept = 100 * (cosine >= threshold).mean()
-    return np.array([ssim(made, truth).mean(), (made - truth).abs().mean(), cosine.mean(), kept])
+    return [float(ssim(made, truth).mean()), float((made - truth).abs().mean()), float(cosine.mean()), float(kept)]
+
+
+def mouth(find: LandmarkFinder, made: dict[str, Tensor], name: str) -> tuple[float, float]:
+    """Correlation of the mouth's opening in pictures of this name with the truth's, and the share of its change."""
+    found, truth, target = (opening(find, made[key]) for key in (name, "truth", "target"))
+    known = np.isfinite(found + truth + target)
+    found, truth, target = found[known], truth[known], target[known]
+    correlation = np.corrcoef(found, truth)[0, 1] if found.std() > 1e-6 else np.nan
+    return float(correlation), float(np.sum((found - target) * (truth - target)) / np.sum((truth - target) ** 2))
+
+
+def opening(find: LandmarkFinder, pictures: Tensor) -> np.ndarray:
+    """How far lips are open (N,), in distances between the eyes, mean of several views."""
+    generator, found = torch.Generator().manual_seed(0), []
+    for _ in range(MOUTH_VIEWS):
+        landmarks = torch.cat([find((255 * part).byte(), generator) for part in pictures.split(16)])
+        eyes = anchors(landmarks)[:, :2]
+        upper, lower = (landmarks[:, NUMBERS.index(number)] for number in (13, 14))
+        found.append((upper - lower).norm(dim=1) / (eyes[:, 0] - eyes[:, 1]).norm(dim=1))
+    return torch.stack(found).mean(dim=0).numpy()
 
 
 @torch.inference_mode()

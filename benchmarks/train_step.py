@@ -3,9 +3,11 @@
     python benchmarks/train_step.py
 
 The first row is a plain rewrite of the released code's stage-1 step (released_step.py), the second and third are
-fcvideo's step with the same losses and sizes; drawing pictures and finding landmarks is in none of them. The last
-column is the speed relative to the first row. Every round takes one step of each row in turn, so that other load on the
-machine meets all alike. Weights and pictures are random: speed does not depend on them.
+fcvideo's step with the same losses and sizes; drawing pictures and finding landmarks is in none of them. Beside the
+speed relative to the first row stands what a step consists of: its arithmetic, and how many operators it calls. Each
+of those starts a kernel on a GPU, where that limits the speed of small batches. Every round takes one step of each row
+in turn, so that other load on the machine meets all alike. Weights and pictures are random: speed does not depend on
+them.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from released_step import released_losses
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
 from fcvideo.models.vgg import VGG19
+from fcvideo.training.landmarks import NUM_LANDMARKS
 from fcvideo.training.recipes import RECIPES
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
 
@@ -48,15 +54,18 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: tuple[Row, ...] = ROWS[: arguments.rows]
     steps = [make_step(row, arguments.device, arguments.batch_size) for row in rows]
+    contents = [count(step) for step in steps]
     rounds = [[seconds(step, arguments.device) for step in steps] for _ in range(arguments.rounds + 1)]
     found = list(zip(*rounds[1:], strict=True))  # the first round warms up
-    print("| preset | recipe | stage | format | images/s, median | fastest | median against the first |")
-    print("|---|---|---|---|---|---|---|")
-    for (preset, recipe, number, in_bfloat16), own in zip(rows, found, strict=True):
+    speeds = "images/s, median | fastest | median against the first"
+    print(f"| preset | recipe | stage | format | {speeds} | GFLOP | operators |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for (preset, recipe, number, in_bfloat16), own, (flop, operators) in zip(rows, found, contents, strict=True):
         kind = "bfloat16" if in_bfloat16 else "float32"
-        speeds = [arguments.batch_size / value for value in (statistics.median(own), min(own))]
+        median, fastest = (arguments.batch_size / value for value in (statistics.median(own), min(own)))
         ratio = statistics.median(first / second for first, second in zip(found[0], own, strict=True))
-        print(f"| {preset} | {recipe} | {number} | {kind} | {speeds[0]:.2f} | {speeds[1]:.2f} | {ratio:.2f} |")
+        speed = f"{median:.2f} | {fastest:.2f} | {ratio:.2f}"
+        print(f"| {preset} | {recipe} | {number} | {kind} | {speed} | {flop / 1e9:.0f} | {operators} |")
 
 
 def make_step(row: Row, device: str, batch_size: int) -> Callable[[], None]:
@@ -78,7 +87,7 @@ def make_step(row: Row, device: str, batch_size: int) -> Callable[[], None]:
     num_images = batch_size * schedule.code_batches
     images = torch.randn(num_images, 3, 64, 64, device=device).contiguous(memory_format=layout)
     persons = torch.arange(num_images // 2, device=device).repeat(2)
-    landmarks = torch.rand(num_images, 5, 2, device=device) if stage.tells_landmarks else None
+    landmarks = torch.rand(num_images, NUM_LANDMARKS, 2, device=device) if stage.reads_landmarks else None
 
     def losses() -> dict[str, Tensor]:
         if recipe == PLAIN:
@@ -92,6 +101,26 @@ def make_step(row: Row, device: str, batch_size: int) -> Callable[[], None]:
         optimizer.step()
 
     return step
+
+
+class OperatorCounter(TorchDispatchMode):
+    """How many operators are called that compute something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def count(step: Callable[[], None]) -> tuple[int, int]:
+    """Floating-point operations and operators of a step, forward, backward and update."""
+    step()  # makes the optimizer's state
+    with FlopCounterMode(display=False) as flop, OperatorCounter() as operators:
+        step()
+    return flop.get_total_flops(), operators.count
 
 
 def seconds(step: Callable[[], None], device: str) -> float:

@@ -35,6 +35,13 @@ def warp_picture(x: Tensor, flow: Tensor) -> Tensor:
     return _sample(x, resize_flow(flow.float(), *x.shape[-2:]), "bicubic", "border")
 
 
+def flow_at_points(flow: Tensor, points: Tensor) -> Tensor:
+    """Flows (B, 2, h, w) at points (B, K, 2), x before y, both in grid units: (B, K, 2); the border goes on outside."""
+    grid = points[:, None].nan_to_num()  # at NaN the gradient on the CPU ends the process
+    found = F.grid_sample(flow, grid, padding_mode="border", align_corners=True)
+    return found[:, :, 0].transpose(1, 2)
+
+
 def backward_flow(forward_flow: Tensor) -> Tensor:
     """-W(f, f): the flow that undoes a smooth forward flow to first order (equation 3)."""
     return -warp(forward_flow, forward_flow)

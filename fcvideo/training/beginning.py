@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class Views(NamedTuple):
 
     images: Tensor  # (B, 3, S, S), normalized
     twins: Tensor  # (B, 3, S, S)
-    landmarks: Tensor | None  # (B, 5, 2) in [-1, 1], NaN where unknown
+    landmarks: Tensor | None  # (B, K, 2) in [-1, 1], NaN where unknown
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Examples:
 
     read: Tensor  # half precision (N, C, H, W)
     condensed: Tensor  # half precision (N, D), as `condense` gives it
-    landmarks: Tensor | None = None  # (N, 5, 2), NaN where unknown
+    landmarks: Tensor | None = None  # (N, K, 2), NaN where unknown
     codes: Tensor | None = None  # (N, D), that a known encoder made of them
     flows: Tensor | None = None  # half precision (N, 2, 16, 16), that D_flow makes of those and should go on making
 
@@ -55,23 +56,22 @@ def collect(
     num_images: int,
     known: nn.Module | None = None,
     on_images: Callable[[int], None] = lambda _: None,
+    precision: Callable[[], Any] = nullcontext,
 ) -> tuple[Examples, Tensor]:
     """Examples of `num_images` pictures or a few more, and `condensed` of their second views; with the codes of a
-    `known` expression encoder, and the flows of those. `on_images` is told after each batch how many there are."""
+    `known` expression encoder, and the flows of those. `on_images` is told after each batch how many there are;
+    `precision` gives a context of autocast for the frozen networks."""
     model, parts, num = stage.model, dict[str, list[Tensor]](), 0
     while num < num_images:
         images, twins, landmarks = next(batches)
-        seen = _look(stage, images)
+        with precision():
+            seen, again = _look(stage, images), _look(stage, twins)
         read = model.encoder_input(images, seen)
-        part = {
-            "read": read.half(),
-            "condensed": stage.condense(seen).half(),
-            "twins": stage.condense(_look(stage, twins)).half(),
-        }
+        part = {"read": read.half(), "condensed": stage.condense(seen).half(), "twins": stage.condense(again).half()}
         if landmarks is not None:
             part["landmarks"] = landmarks
         if known is not None:
-            part["codes"] = known(read)
+            part["codes"] = known(read.float())
             part["flows"] = model.flows(part["codes"])[0].half()
         for name, tensor in part.items():
             parts.setdefault(name, []).append(tensor.cpu())

@@ -40,7 +40,7 @@ from fcvideo.training.replicas import average_numbers
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
 
 COMPONENT_IMAGES = 6000  # whose features the components are taken from
-LESSON_VIEWS = 4  # whose landmarks are averaged for the lesson
+LESSON_VIEWS = 2  # whose landmarks are averaged for the lesson
 FIRST_PICTURES, LESSON = -1, 0  # what comes before stage 1, in reports
 REPORT_IMAGES = 500
 REPORT_STEPS = 20  # every rank reports at the same steps: a report may be a meeting of all ranks
@@ -97,7 +97,7 @@ class Run:
             stage.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.known_encoder is not None:
             self.known_encoder.to(self.device)
-        if any(stage.tells_landmarks for stage in self.stages):
+        if any(stage.reads_landmarks for stage in self.stages):
             self.finder = LandmarkFinder().to(self.device)
         self.schedules = (recipe.stage1, recipe.stage2)
         self.num_steps = count_steps(recipe, store)
@@ -187,9 +187,8 @@ class Run:
             return
         least = num_lesson_images(plan, self.store) if tells else 0
         num_images = max(least, min(COMPONENT_IMAGES, int(self.store.clip_lengths.sum())))
-        examples, twins = beginning.collect(
-            stage, self._first_views(stage), num_images, self.known_encoder, self._first_pictures_report(num_images)
-        )
+        views, report = self._first_views(stage), self._first_pictures_report(num_images)
+        examples, twins = beginning.collect(stage, views, num_images, self.known_encoder, report, self._precision)
         self.known_encoder = None
         beginning.begin(stage, examples, twins, starts)
         if tells:
@@ -216,7 +215,7 @@ class Run:
         """Stage 1's first pictures, each beside another view of it, and their landmarks where those are asked for."""
         for step, pair in enumerate(self._batches(0, 0)):
             found = None
-            if stage.tells_landmarks:  # kept for a whole lesson, so that one view's errors would be learned by heart
+            if stage.reads_landmarks:  # kept for a whole lesson, so that one view's errors would be learned by heart
                 views = [self._landmarks(pair, 0, LESSON_VIEWS * step + view) for view in range(LESSON_VIEWS)]
                 found = torch.stack(views).mean(dim=0)
             rng = np.random.default_rng([self.settings.seed, step])
@@ -243,7 +242,7 @@ class Run:
                 group["lr"] = peak * schedule.factor(step, num_steps)
             images = self._images(pair)
             persons = pair.person.to(self.device, non_blocking=True).transpose(0, 1).flatten()
-            landmarks = self._landmarks(pair, number, step) if stage.tells_landmarks else None
+            landmarks = self._landmarks(pair, number, step) if stage.reads_landmarks else None
             found = self._step(replica, optimizer, images, persons, landmarks)
             self.average.update()
             for name, value in found.items():
@@ -294,7 +293,7 @@ class Run:
         return images.contiguous(memory_format=torch.channels_last)
 
     def _landmarks(self, pair: Pair, number: int, step: int) -> Tensor:
-        """Landmarks (2B, 5, 2) of the pictures of `_images`, by the detector; NaN where it finds none."""
+        """Landmarks (2B, K, 2) of the pictures of `_images`; NaN where no face is found."""
         stored, affine = self._halves(pair.images, pair.affine)
         views = torch.Generator().manual_seed(_mix(self.settings.seed, number, step, self.rank.rank))
         with self._precision():

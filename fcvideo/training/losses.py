@@ -6,13 +6,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fcvideo.models.warp import flow_at_points
+
 SSIM_WINDOW_PX = 11
 SSIM_DEVIATION_PX = 1.5
+INVERSE_STEPS = 4  # of the iteration that finds a landmark's place in the neutral face
 
 
 def l1(found: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference (equations 4, 8 and 16)."""
     return (found - target).abs().mean()
+
+
+def l1_where(found: Tensor, target: Tensor, where: Tensor) -> Tensor:
+    """Mean absolute difference of each picture, weighted by place, `where` (B, 1, H, W); 0 where that is nowhere."""
+    weight = found.shape[1] * where.sum(dim=(1, 2, 3))
+    return (((found - target).abs() * where).sum(dim=(1, 2, 3)) / weight.clamp_min(1e-6)).mean()
 
 
 def feature_distance(found: Tensor, target: Tensor) -> Tensor:
@@ -99,6 +108,26 @@ def margin_without_hinge(mean_faces: Tensor, neutral_faces: Tensor, alpha: float
 def told(found: Tensor, components: Tensor) -> Tensor:
     """Mean squared error of components (B, N) of variance 1: the share of it that a code does not tell."""
     return (found.float() - components.float()).square().mean()
+
+
+def carried(forward_flow: Tensor, landmarks: Tensor) -> Tensor:
+    """How far from a face's landmarks those of its pair end that its neutral face brings there, in grid units.
+
+    Forward flows (2B, 2, h, w), the second of each pair in the second half, and landmarks (2B, K, 2) in [-1, 1] of
+    pictures, NaN where unknown: such pairs count as 0.
+    """
+    with torch.autocast(forward_flow.device.type, enabled=False):
+        flow, found = forward_flow.float(), landmarks.isfinite().flatten(1).all(dim=1)
+        points = torch.where(found[:, None, None], landmarks, 0.0).float()
+        neutral = points
+        with torch.no_grad():
+            for _ in range(INVERSE_STEPS):
+                neutral = points - flow_at_points(flow, neutral)
+        neutral = points - flow_at_points(flow, neutral)
+        first, second = neutral.chunk(2)
+        swapped = torch.cat([second, first])
+        error = (swapped + flow_at_points(flow, swapped) - points).norm(dim=2).mean(dim=1)
+        return (error * (found & found.roll(len(found) // 2))).mean()
 
 
 def same_person(codes: Tensor, persons: Tensor, temperature: float = 0.1) -> Tensor:

@@ -131,7 +131,7 @@ class MocoStage(nn.Module):
             {"key_encoder": key_encoder, "queue": Queue(recipe.queue_size, model.config.code_dim)}
         )
 
-    tells_landmarks = False
+    reads_landmarks = False
 
     def enable(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         self.model.requires_grad_(False)

@@ -32,7 +32,9 @@ class ExpressionWeights:
     symmetry: float = 0.0  # of the neutral face
     symmetry_warp: float = 0.0  # of the picture warped forward
     told_features: float = 0.0  # ours: components of what E_exp reads, told from the code by a linear map
-    told_landmarks: float = 0.0  # ours: the detector's landmarks, told from the code by a linear map
+    told_landmarks: float = 0.0  # ours: the face mesh's landmarks, told from the code by a linear map
+    carried_landmarks: float = 0.0  # ours: how far off flows carry a face's landmarks to its pair's
+    parts: float = 0.0  # ours: L1 at eyes and lips of the rebuilt and the warped neutral face
     perceptual_of: tuple[str, ...] = ("rebuilt",)  # pictures that the VGG losses look at
     perceptual_layers: tuple[str, ...] = VGG_LAYERS
 
@@ -198,7 +200,9 @@ DEFAULT = dataclasses.replace(
         perceptual_of=("rebuilt",),
         perceptual_layers=("conv2_1", "conv3_1"),
         told_features=2,
-        told_landmarks=4,
+        told_landmarks=6,
+        carried_landmarks=40,
+        parts=2,
     ),
     identity=dataclasses.replace(
         RELEASED.identity,

@@ -14,6 +14,7 @@ from fcvideo.models.vgg import VGG19, Layer
 from fcvideo.models.warp import warp
 from fcvideo.training import losses
 from fcvideo.training.components import FaceComponents, condense
+from fcvideo.training.landmarks import parts_mask, to_grid
 from fcvideo.training.recipes import ExpressionWeights, IdentityWeights
 from fcvideo.training.replicas import mean_over_replicas
 from fcvideo.training.telling import ToldLandmarks, fit_linear
@@ -48,7 +49,7 @@ class Stage(nn.Module, ABC):
         """Pictures (2B, 3, S, S), the second of each pair in the second half, and persons (2B,), to every loss that
         has a weight.
 
-        `landmarks` (2B, 5, 2) in [-1, 1] of the pictures, NaN where unknown, are wanted where `tells_landmarks`.
+        `landmarks` (2B, K, 2) in [-1, 1] of the pictures, NaN where unknown, are wanted where `reads_landmarks`.
         All codes are judged; pictures are drawn of the first of `code_batches` parts. `total` is the weighted sum.
         """
         with torch.no_grad():
@@ -59,8 +60,9 @@ class Stage(nn.Module, ABC):
             drawn = _first_pairs(len(images), len(images) // 2 // self.code_batches, images.device)
             images, codes = images[drawn], codes[drawn]
             seen = {layer: features[drawn] for layer, features in seen.items()}
+            landmarks = None if landmarks is None else landmarks[drawn]
         pictures = self.pictures(images, seen, codes)
-        found |= self.own_losses(pictures)
+        found |= self.own_losses(images, pictures, landmarks)
         for name in self.compared:
             if getattr(self.weights, name):
                 found[name] = losses.l1(pictures[name], images)
@@ -72,8 +74,8 @@ class Stage(nn.Module, ABC):
         return found | {"total": total}
 
     @property
-    def tells_landmarks(self) -> bool:
-        return "landmarks" in self.extras
+    def reads_landmarks(self) -> bool:
+        return False
 
     @abstractmethod
     def encode(self, images: Tensor, seen: Mapping[str, Tensor]) -> Tensor:
@@ -90,8 +92,8 @@ class Stage(nn.Module, ABC):
         """Every picture that a loss with a weight looks at, by name."""
 
     @abstractmethod
-    def own_losses(self, pictures: Pictures) -> Losses:
-        """Losses of the stage that do not compare with the input."""
+    def own_losses(self, images: Tensor, pictures: Pictures, landmarks: Tensor | None) -> Losses:
+        """Losses that the other stage has not."""
 
     def perceptual_target(self, pictures: Pictures, seen: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """VGG features that the perceptual losses want: the input's."""
@@ -152,6 +154,14 @@ class ExpressionStage(Stage):
         if weights.told_landmarks:
             self.extras["landmarks"] = ToldLandmarks(model.config.code_dim)
 
+    @property
+    def tells_landmarks(self) -> bool:
+        return "landmarks" in self.extras
+
+    @property
+    def reads_landmarks(self) -> bool:
+        return self.tells_landmarks or self.weights.carried_landmarks > 0 or self.weights.parts > 0
+
     @torch.no_grad()
     def begin_telling(self, codes: Tensor, condensed: Tensor, landmarks: Tensor | None) -> None:
         """Fits the layers that tell to codes (N, D) of faces; the others as in `told`."""
@@ -175,7 +185,7 @@ class ExpressionStage(Stage):
 
     def told(self, codes: Tensor, condensed: Tensor | None, landmarks: Tensor | None) -> Losses:
         """What codes (N, D) do not tell of that which they are asked to: of frozen features (N, D'), as `condense`
-        gives them, and of landmarks (N, 5, 2)."""
+        gives them, and of landmarks (N, K, 2)."""
         found: Losses = {}
         if "components" in self.extras:
             found["told_features"] = losses.told(self.extras["tell"](codes), self.extras["components"](condensed))
@@ -184,8 +194,16 @@ class ExpressionStage(Stage):
             found["told_landmarks"] = self.extras["landmarks"](codes, landmarks)
         return found
 
-    def own_losses(self, pictures: Pictures) -> Losses:
+    def own_losses(self, images: Tensor, pictures: Pictures, landmarks: Tensor | None) -> Losses:
         found: Losses = {}
+        if self.weights.carried_landmarks:
+            assert landmarks is not None
+            found["carried_landmarks"] = losses.carried(pictures["forward"], to_grid(landmarks, images.shape[-1]))
+        if self.weights.parts:
+            assert landmarks is not None
+            where = parts_mask(landmarks, images.shape[-1])
+            drawn = [pictures[name] for name in ("rebuilt", "warped_neutral") if name in pictures]
+            found["parts"] = torch.stack([losses.l1_where(picture, images, where) for picture in drawn]).sum()
         if self.weights.symmetry:
             found["symmetry"] = losses.symmetry(pictures["neutral"])
         if self.weights.symmetry_warp:
@@ -198,6 +216,7 @@ class ExpressionStage(Stage):
         stem = self.stem(seen)
         neutral = model.expression_decoder(stem, forward)
         pictures = {"neutral": neutral, "rebuilt": model.re_express(swap_pairs(neutral), backward)}
+        pictures["forward"] = forward
         if w.plain or w.ssim_plain:
             pictures["plain"] = model.expression_decoder(stem, None)
         if w.warped_neutral or w.ssim_warped_neutral or "warped_neutral" in w.perceptual_of:
@@ -233,7 +252,7 @@ class IdentityStage(Stage):
             return {}
         return {"same_person": losses.same_person(codes, persons)}
 
-    def own_losses(self, pictures: Pictures) -> Losses:
+    def own_losses(self, images: Tensor, pictures: Pictures, landmarks: Tensor | None) -> Losses:
         found: Losses = {}
         if self.weights.average_face:
             average = self.extras["average"](pictures["neutral"])

@@ -107,3 +107,56 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_halves() -> None:
     ):
         halves = (loss(x[:2], y[:2]) + loss(x[2:], y[2:])) / 2
         assert loss(x, y).item() == pytest.approx(halves.item(), rel=1e-5)
+
+
+def test_l1_where_is_the_mean_over_places_that_count() -> None:
+    (x, nx), (y, ny) = pictures(0, 3, 3, 4, 5), pictures(1, 3, 3, 4, 5)
+    where = torch.rand(3, 1, 4, 5, generator=torch.Generator().manual_seed(2))
+    where[2] = 0
+    weights = np.broadcast_to(where.double().numpy(), nx.shape)
+    expected = sum(np.average(np.abs(nx[i] - ny[i]), weights=weights[i]) for i in range(2)) / 3
+    assert losses.l1_where(x, y, where).item() == pytest.approx(expected, rel=1e-5)
+
+
+def moves(*shifts: tuple[float, float]) -> Tensor:
+    """Forward flows (B, 2, 16, 16): each face is its neutral face moved as a whole."""
+    return torch.tensor(shifts)[:, :, None, None].expand(-1, -1, 16, 16).contiguous()
+
+
+def test_landmarks_that_flows_carry_where_the_pair_has_them_cost_nothing() -> None:
+    neutral = 0.5 * torch.rand(1, 7, 2, generator=torch.Generator().manual_seed(0)) - 0.25
+    shifts = ((0.1, -0.05), (-0.2, 0.1))
+    landmarks = neutral + torch.tensor(shifts)[:, None]
+    assert losses.carried(moves(*shifts), landmarks).item() == pytest.approx(0, abs=1e-6)
+    still = losses.carried(moves((0, 0), (0, 0)), landmarks).item()
+    assert still == pytest.approx(math.hypot(0.3, 0.15), rel=1e-5)  # what the pair moved by
+
+
+def test_landmarks_are_carried_through_flows_that_stretch() -> None:
+    """A face half as large as its neutral face, and its pair as large as that."""
+    place = torch.linspace(-1, 1, 16)
+    shrink = -0.5 * torch.stack(torch.meshgrid(place, place, indexing="xy"))[None]
+    neutral = torch.rand(1, 7, 2, generator=torch.Generator().manual_seed(0)) - 0.5
+    landmarks = torch.cat([0.5 * neutral, neutral])
+    flows = torch.cat([shrink, torch.zeros_like(shrink)])
+    assert losses.carried(flows, landmarks).item() < 0.03
+    assert losses.carried(torch.zeros_like(flows), landmarks).item() > 0.1
+
+
+def test_flows_that_are_not_numbers_give_a_loss_that_is_none() -> None:
+    flows = moves((math.nan, 0), (0, 0)).requires_grad_()
+    loss = losses.carried(flows, torch.zeros(2, 7, 2))
+    loss.backward()
+    assert loss.isnan()
+
+
+def test_unknown_landmarks_cost_nothing_and_spoil_no_gradient() -> None:
+    flows = moves((0.1, 0), (0, 0), (0.1, 0), (0, 0.2)).requires_grad_()
+    landmarks = torch.zeros(4, 7, 2)
+    landmarks[0] = torch.nan
+    loss = losses.carried(flows, landmarks)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.2 * 2 / 4, rel=1e-5)  # the second pair alone, both ways
+    assert flows.grad is not None
+    assert flows.grad[[0, 2]].abs().max() == 0
+    assert flows.grad[[1, 3]].abs().sum() > 0

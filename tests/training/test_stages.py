@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
 from fcvideo.models.store import load_model
 from fcvideo.models.vgg import VGG19, load_vgg
+from fcvideo.training.landmarks import NUM_LANDMARKS
 from fcvideo.training.recipes import RECIPES, ExpressionWeights, IdentityWeights
 from fcvideo.training.stages import AverageFace, ExpressionStage, IdentityStage, Stage, partners, swap_pairs
 
@@ -83,7 +84,7 @@ def test_every_loss_of_a_recipe_is_there_and_reaches_every_network_of_its_stage(
     encoders, decoder = stage.enable()
     parameters = [*encoders, *decoder]
     images = torch.randn(4, 3, 64, 64)
-    found = stage(images, persons_of(images), torch.randn(4, 5, 2))
+    found = stage(images, persons_of(images), torch.rand(4, NUM_LANDMARKS, 2) - 0.5)
     found["total"].backward()
     weighted = {
         f.name for f in dataclasses.fields(WEIGHTS[name]) if f.type == "float" and getattr(WEIGHTS[name], f.name)

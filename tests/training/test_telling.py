@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fcvideo.training.landmarks import describe
+from fcvideo.training.landmarks import NUM_LANDMARKS, PARTS, describe
 from fcvideo.training.telling import ToldLandmarks, fit_linear
 
 
@@ -24,17 +24,28 @@ def test_a_code_that_is_constant_tells_the_mean() -> None:
 
 
 def test_landmarks_that_the_code_holds_are_told_from_the_start() -> None:
-    landmarks = draw(200, 5, 2, seed=0)
-    codes = torch.cat([describe(landmarks), draw(200, 12, seed=1)], dim=1)
-    told = ToldLandmarks(32)
+    landmarks = draw(400, NUM_LANDMARKS, 2, seed=0)
+    codes = torch.cat([*describe(landmarks), draw(400, 12, seed=1)], dim=1)
+    told = ToldLandmarks(codes.shape[1])
     told.fit(codes, landmarks)
     assert told(codes, landmarks) < 0.1
-    told.fit(draw(200, 32, seed=2), landmarks)
-    assert told(draw(200, 32, seed=3), landmarks) > 0.9  # a share of the variance
+    told.fit(draw(*codes.shape, seed=2), landmarks)
+    assert told(draw(*codes.shape, seed=3), landmarks) > 0.9  # a share of the variance
+
+
+def test_lips_count_as_one_by_what_moves_most() -> None:
+    landmarks = 0.01 * draw(400, NUM_LANDMARKS, 2, seed=0) + draw(1, NUM_LANDMARKS, 2, seed=1)
+    landmarks[:, PARTS["middle lips"], 1] += draw(400, 1, seed=2)  # far more than all else
+    told = ToldLandmarks(1)
+    told.fit(draw(400, 1, seed=3), landmarks)
+    without = told(draw(400, 1, seed=3), landmarks)
+    told.fit(landmarks[:, PARTS["middle lips"], 1][:, :1], landmarks)
+    gained = without - told(landmarks[:, PARTS["middle lips"], 1][:, :1], landmarks)
+    assert gained.item() == pytest.approx(0.25, abs=0.03)  # all of the lips' share
 
 
 def test_landmarks_that_were_not_found_neither_count_nor_spoil_the_others() -> None:
-    landmarks = draw(64, 5, 2, seed=0)
+    landmarks = draw(64, NUM_LANDMARKS, 2, seed=0)
     landmarks[::4] = torch.nan
     codes = draw(64, 32, seed=1).requires_grad_()
     told = ToldLandmarks(32)
@@ -48,5 +59,5 @@ def test_landmarks_that_were_not_found_neither_count_nor_spoil_the_others() -> N
 
 def test_without_any_face_there_is_nothing_to_tell() -> None:
     told = ToldLandmarks(32)
-    told.fit(draw(4, 32, seed=0), torch.full((4, 5, 2), torch.nan))
-    assert told(draw(4, 32, seed=0), torch.full((4, 5, 2), torch.nan)) == 0
+    told.fit(draw(4, 32, seed=0), torch.full((4, NUM_LANDMARKS, 2), torch.nan))
+    assert told(draw(4, 32, seed=0), torch.full((4, NUM_LANDMARKS, 2), torch.nan)) == 0
