@@ -7,9 +7,9 @@ each is the source frame itself. Beside the result stand two rivals: the target 
 parts of the result: the networks' picture alone, and the warp alone.
 
 SSIM and L1 at the networks' size, pictures in [0, 1]. Identity is the cosine of identity codes with the truth's, and
-how many are above the threshold that best tells frames of one clip from those of the others. Mouth is how far lips
-open, in distances between the eyes, as the face mesh sees them: its correlation with the truth's over a clip's frames,
-and how much of the change from target to truth is made (1: all of it).
+how many are above the threshold that best tells frames of one clip from those of the others. Landmarks are how far
+those that the face mesh sees are from the truth's, in % of the distance between the eyes. Mouth is how far lips open:
+its correlation with the truth's over a clip's frames, and how much of the change from target to truth is made (1: all).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from fcvideo.video.segments import plan_segments
 
 SHOWN = ("truth", "target", "neutral", "networks alone", "warp alone", "result")
 SHEET_ROWS = 3  # of each clip
-MOUTH_VIEWS = 3
+VIEWS = 3  # of each picture, whose landmarks are averaged
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,11 @@ def main() -> None:
     totals = defaultdict(list)
     for clip in clips:
         made = reenact(painter, clip, arguments.frames)
+        landmarks = {name: find_landmarks(find, pictures) for name, pictures in made.items()}
         print(f"\n{clip.name}, {len(made['truth'])} frames")
         for name in SHOWN[1:]:
-            figures = [*compare(painter, made[name], made["truth"], threshold), *mouth(find, made, name)]
+            figures = compare(painter, made[name], made["truth"], threshold)
+            figures += compare_landmarks(*(landmarks[key] for key in (name, "truth", "target")))
             totals[name].append(figures)
             print_row(name, figures)
         picked = np.linspace(0, len(made["truth"]) - 1, SHEET_ROWS).round().astype(int)
@@ -85,7 +87,8 @@ def main() -> None:
 
 
 def print_row(name: str, figures: Sequence[float]) -> None:
-    line = "  {:<16} SSIM {:.3f}  L1 {:.4f}  identity {:.3f}, kept {:.0f} %  mouth {:.2f}, change {:.2f}"
+    line = "  {:<16} SSIM {:.3f}  L1 {:.4f}  identity {:.3f}, kept {:.0f} %"
+    line += "  landmarks {:.1f} %  mouth {:.2f}, change {:.2f}"
     print(line.format(name, *figures))
 
 
@@ -151,24 +154,33 @@ def compare(painter: PortraitPainter, made: Tensor, truth: Tensor, threshold: fl
     return [float(ssim(made, truth).mean()), float((made - truth).abs().mean()), float(cosine.mean()), float(kept)]
 
 
-def mouth(find: LandmarkFinder, made: dict[str, Tensor], name: str) -> tuple[float, float]:
-    """Correlation of the mouth's opening in pictures of this name with the truth's, and the share of its change."""
-    found, truth, target = (opening(find, made[key]) for key in (name, "truth", "target"))
-    known = np.isfinite(found + truth + target)
-    found, truth, target = found[known], truth[known], target[known]
-    correlation = np.corrcoef(found, truth)[0, 1] if found.std() > 1e-6 else np.nan
-    return float(correlation), float(np.sum((found - target) * (truth - target)) / np.sum((truth - target) ** 2))
+def compare_landmarks(made: Tensor, truth: Tensor, target: Tensor) -> list[float]:
+    """Of landmarks (N, K, 2): their distance from the truth's, in % of the distance between its eyes; the correlation
+    of how far lips open with the truth's, and how much of its change from the target they make."""
+    known = (made + truth + target).isfinite().flatten(1).all(dim=1)
+    made, truth, target = made[known], truth[known], target[known]
+    error = 100 * ((made - truth).norm(dim=2).mean(dim=1) / between_eyes(truth)).mean()
+    opened, wanted, before = (opening(landmarks) for landmarks in (made, truth, target))
+    correlation = np.corrcoef(opened, wanted)[0, 1]
+    change = np.sum((opened - before) * (wanted - before)) / np.sum((wanted - before) ** 2)
+    return [float(error), float(correlation), float(change)]
 
 
-def opening(find: LandmarkFinder, pictures: Tensor) -> np.ndarray:
-    """How far lips are open (N,), in distances between the eyes, mean of several views."""
-    generator, found = torch.Generator().manual_seed(0), []
-    for _ in range(MOUTH_VIEWS):
-        landmarks = torch.cat([find((255 * part).byte(), generator) for part in pictures.split(16)])
-        eyes = anchors(landmarks)[:, :2]
-        upper, lower = (landmarks[:, NUMBERS.index(number)] for number in (13, 14))
-        found.append((upper - lower).norm(dim=1) / (eyes[:, 0] - eyes[:, 1]).norm(dim=1))
-    return torch.stack(found).mean(dim=0).numpy()
+def find_landmarks(find: LandmarkFinder, pictures: Tensor) -> Tensor:
+    """(N, K, 2), mean of several views."""
+    generator, parts = torch.Generator().manual_seed(0), (255 * pictures).byte().split(16)
+    return torch.stack([torch.cat([find(part, generator) for part in parts]) for _ in range(VIEWS)]).mean(dim=0)
+
+
+def opening(landmarks: Tensor) -> np.ndarray:
+    """How far lips are open (N,), in distances between the eyes."""
+    upper, lower = (landmarks[:, NUMBERS.index(number)] for number in (13, 14))
+    return ((upper - lower).norm(dim=1) / between_eyes(landmarks)).numpy()
+
+
+def between_eyes(landmarks: Tensor) -> Tensor:
+    eyes = anchors(landmarks)[:, :2]
+    return (eyes[:, 0] - eyes[:, 1]).norm(dim=1)
 
 
 @torch.inference_mode()
