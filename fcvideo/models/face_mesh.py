@@ -33,7 +33,7 @@ class Block(nn.Module):
 
 
 class FaceMesh(nn.Module):
-    """603 thousand parameters; Kartynnik et al. 2019, "Real-time Facial Surface Geometry from Monocular Video"."""
+    """604,685 parameters; Kartynnik et al. 2019, "Real-time Facial Surface Geometry from Monocular Video"."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -99,7 +99,8 @@ def draw_views(num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 def view_around(landmarks: Tensor, is_mirrored: Tensor) -> Tensor:
     """Affines (N, 2, 3) from views in which faces with these landmarks (N, K, 2) stand upright, filling two thirds."""
-    across = anchors(landmarks)[:, 1] - anchors(landmarks)[:, 0]
+    five = anchors(landmarks)
+    across = five[:, 1] - five[:, 0]
     across = across / across.norm(dim=1, keepdim=True).clamp_min(1e-6)
     turn = torch.stack([across, torch.stack([-across[:, 1], across[:, 0]], dim=1)], dim=2)  # from upright to crop
     upright = landmarks @ turn

@@ -211,11 +211,11 @@ class Run:
         if step % REPORT_STEPS == 0 or step == num_steps:
             self.on_report({"stage": LESSON, "step": step, "num_steps": num_steps, **found})
 
-    def _first_views(self, stage: Stage) -> Iterator[Views]:
+    def _first_views(self, stage: ExpressionStage) -> Iterator[Views]:
         """Stage 1's first pictures, each beside another view of it, and their landmarks where those are asked for."""
         for step, pair in enumerate(self._batches(0, 0)):
             found = None
-            if stage.reads_landmarks:  # kept for a whole lesson, so that one view's errors would be learned by heart
+            if stage.tells_landmarks:  # kept for a whole lesson, so that one view's errors would be learned by heart
                 views = [self._landmarks(pair, 0, LESSON_VIEWS * step + view) for view in range(LESSON_VIEWS)]
                 found = torch.stack(views).mean(dim=0)
             rng = np.random.default_rng([self.settings.seed, step])

@@ -124,10 +124,10 @@ def carried(forward_flow: Tensor, landmarks: Tensor) -> Tensor:
             for _ in range(INVERSE_STEPS):
                 neutral = points - flow_at_points(flow, neutral)
         neutral = points - flow_at_points(flow, neutral)
-        first, second = neutral.chunk(2)
-        swapped = torch.cat([second, first])
+        half = len(found) // 2
+        swapped = neutral.roll(half, dims=0)
         error = (swapped + flow_at_points(flow, swapped) - points).norm(dim=2).mean(dim=1)
-        return (error * (found & found.roll(len(found) // 2))).mean()
+        return (error * (found & found.roll(half))).mean()
 
 
 def same_person(codes: Tensor, persons: Tensor, temperature: float = 0.1) -> Tensor:
