@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import typing
 from dataclasses import dataclass, field
@@ -344,6 +345,8 @@ def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
         value = values[spec.name]
         if not _fits(value, hints[spec.name]):
             raise SettingsError(f"{spec.name}: found {value!r}, expected {_describe(hints[spec.name])}")
+        if isinstance(value, float) and not math.isfinite(value):  # NaN passes every comparison below
+            raise SettingsError(f"{spec.name}: found {value}, expected a finite number")
         minimum = spec.metadata["minimum"]
         if minimum is not None and value < minimum:
             raise SettingsError(f"{spec.name}: found {value}, expected at least {minimum:g}")
