@@ -24,6 +24,7 @@ from fcvideo.running.devices import count_cores
 from fcvideo.running.progress import Reporter
 from fcvideo.survey.readers import ReaderPool
 from fcvideo.survey.reading import Chunk, FaceReader, Looking
+from fcvideo.tables.parts import inputs_key
 from fcvideo.video.inputs import Source, resolve_inputs
 from fcvideo.video.probe import fingerprint
 from fcvideo.video.segments import Segment
@@ -38,7 +39,8 @@ def prepare(settings: PrepareSettings) -> dict[str, Any]:
     """Fills the folder `settings.out`; gives the summary. Errors: UsageError's children."""
     started = time.monotonic()
     sources = resolve_inputs(settings.inputs, settings.limit)
-    folder = ClipFolder(Path(settings.out), _identity(settings), overwrite=settings.overwrite)
+    inputs = inputs_key(source.name for source in sources)
+    folder = ClipFolder(Path(settings.out), _identity(settings), inputs, overwrite=settings.overwrite)
     plan = _Plan(folder, sources)
     if settings.dry_run:
         return {"out": settings.out, "videos": len(sources), "to_do": len(plan.to_do), "dry_run": True, "exit_code": 0}
@@ -46,6 +48,7 @@ def prepare(settings: PrepareSettings) -> dict[str, Any]:
         if plan.to_do or not folder.is_finished:
             folder.claim()
             try:
+                plan = _Plan(folder, sources)
                 for source in plan.changed:
                     folder.forget(source.name)
                 _cut_all(settings, plan.to_do, reporter)

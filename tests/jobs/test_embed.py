@@ -153,6 +153,27 @@ def test_an_interrupted_overwrite_goes_on_without_the_flag(
     assert opened_segments(video) == [0, 1, 2]
 
 
+def test_a_killed_overwrite_goes_on_when_it_comes_again_and_permits_nothing_to_others(
+    tmp_path: Path, model: Path, video: Path, make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
+):
+    """As a scheduler does that runs the same command once more."""
+    out = tmp_path / "e.parquet"
+    a, c = make_video(tmp_path / "a.mp4", num_frames=5), make_video(tmp_path / "c.mp4", num_frames=7)
+    run(a, video, out=out, model=model)
+    with monkeypatch.context() as patch:
+        patch.setattr("fcvideo.tables.result.Result.write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(a, video, out=out, model=model, overwrite=True, reader=LoggingReader)
+    for others in ((a,), (c,), (a, c)):
+        with pytest.raises(OutputError, match="not among these inputs"):
+            run(*others, out=out, model=model)
+    assert run(video, a, out=out, model=model, overwrite=True, reader=LoggingReader)["frames"] == 65
+    assert opened_segments(video) == [0, 1, 2]
+    with pytest.raises(OutputError, match="not among these inputs"):
+        run(c, out=out, model=model)
+    assert run(a, c, video, out=out, model=model)["frames"] == 72
+
+
 def test_videos_that_are_not_named_again_are_not_dropped(
     tmp_path: Path, model: Path, video: Path, make_video: MakeVideo
 ):

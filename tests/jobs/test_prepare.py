@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from fcvideo.clips.folder import ClipFolder
 from fcvideo.clips.shards import read_clips
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import PrepareSettings
@@ -224,6 +225,24 @@ def test_a_run_killed_between_shards_and_record_leaves_no_clip_twice(
             prepare(dataclasses.replace(settings, overwrite=True))
     prepare(settings)
     assert shard_bytes(tmp_path / "faces") == shard_bytes(prepared[0])
+
+
+def test_a_run_that_looked_before_another_had_finished_keeps_its_shards(
+    videos: Path, prepared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "faces"
+    settings = settings_for(videos, out)
+    early = ClipFolder(out, job._identity(settings), "other inputs", overwrite=False)
+    assert early.record(VIDEOS[0]) is None
+    prepare(settings)
+    early.claim()
+    try:
+        assert early.record(VIDEOS[0]) is not None
+        early.finish()
+    finally:
+        early.release()
+    assert shard_bytes(out) == shard_bytes(prepared[0])
+    assert len(ClipStore(out)) == prepared[1]["clips"]
 
 
 @pytest.mark.usefixtures("shared_ray")
