@@ -57,3 +57,8 @@ class VideoError(FcvideoError):
 
 class TrainingError(FcvideoError):
     pass
+
+
+def describe_error(error: BaseException) -> str:
+    """One line: the kind and its text."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -13,14 +13,14 @@ from typing import Any
 from fcvideo import __version__
 from fcvideo.config import EmbedSettings
 from fcvideo.errors import InputError, OutputError
-from fcvideo.jobs.encoding import Encoding
-from fcvideo.jobs.engine import choose_engine, choose_precision, claim_gpus
-from fcvideo.jobs.ledger import UNFAILED, Ledger, VideoState
-from fcvideo.jobs.meter import missing_seconds
-from fcvideo.jobs.progress import Reporter
-from fcvideo.jobs.reading import FaceReader
-from fcvideo.jobs.survey import Survey, make_looking
 from fcvideo.models.store import load_config, locate_model, model_hash
+from fcvideo.running.placement import choose_engine, choose_precision, claim_gpus
+from fcvideo.running.progress import Reporter
+from fcvideo.survey.encoding import Encoding
+from fcvideo.survey.ledger import UNFAILED, Ledger, VideoState
+from fcvideo.survey.reading import FaceReader
+from fcvideo.survey.spans import missing_seconds
+from fcvideo.survey.survey import Survey, make_looking
 from fcvideo.tables.parts import Parts, video_key
 from fcvideo.tables.result import Result
 from fcvideo.tables.schema import writable

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fcvideo.assembly.orders import altered, seen_sources
+from fcvideo.assembly.render import render
+from fcvideo.assembly.task import Stages, Task
 from fcvideo.config import FrontalizeSettings
-from fcvideo.jobs.outputs import altered, seen_sources
-from fcvideo.jobs.render import render
-from fcvideo.jobs.task import Stages, Task
 
 
 def frontalize(settings: FrontalizeSettings, stages: Stages | None = None) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from fcvideo.clips.folder import ClipFolder, Record, clip_videos_schema, worth_a
 from fcvideo.config import PrepareSettings
 from fcvideo.errors import InputError, VideoError
 from fcvideo.faces.crop import Framing
-from fcvideo.jobs.cluster import cluster_cores, ray_cluster
-from fcvideo.jobs.devices import count_cores
-from fcvideo.jobs.progress import Reporter
-from fcvideo.jobs.reader_process import ReaderPool
-from fcvideo.jobs.reading import Chunk, FaceReader, Looking
+from fcvideo.running.cluster import cluster_cores, ray_cluster
+from fcvideo.running.devices import count_cores
+from fcvideo.running.progress import Reporter
+from fcvideo.survey.readers import ReaderPool
+from fcvideo.survey.reading import Chunk, FaceReader, Looking
 from fcvideo.video.inputs import Source, resolve_inputs
 from fcvideo.video.probe import fingerprint
 from fcvideo.video.segments import Segment

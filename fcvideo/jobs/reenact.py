@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fcvideo.assembly.motion_source import TABLE_SUFFIX, CodeTable
+from fcvideo.assembly.orders import MotionSource, read_pairs, reenacted, video_source
+from fcvideo.assembly.render import render
+from fcvideo.assembly.task import Stages, Task
 from fcvideo.config import ReenactSettings
 from fcvideo.errors import SettingsError
-from fcvideo.jobs.motion_source import TABLE_SUFFIX, CodeTable
-from fcvideo.jobs.outputs import MotionSource, read_pairs, reenacted, video_source
-from fcvideo.jobs.render import render
-from fcvideo.jobs.task import Stages, Task
 from fcvideo.models.store import model_hash
 from fcvideo.video.inputs import Source, resolve_inputs
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fcvideo.jobs.reading import FaceReader, VideoPlan
+from fcvideo.survey.reading import FaceReader, VideoPlan
 from fcvideo.video.inputs import Source
 from fcvideo.video.read import Frame
 from fcvideo.video.segments import Segment

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from fcvideo.jobs.task import Stages
+from fcvideo.assembly.task import Stages
 from tests.jobs.renderers import LoggingRenderer, SomeSegments, begun_segments
 from tests.jobs.rendering import faces_of, leftovers, run_frontalize, sound_of, write_clip
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from pathlib import Path
-from fcvideo.jobs.task import Stages
+from fcvideo.assembly.task import Stages
 from tests.jobs.renderers import SlowRenderer, SomeSegments
 from tests.jobs.rendering import run_frontalize
 video, out, model = map(Path, sys.argv[1:])

@@ -7,9 +7,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import torch
 
-from fcvideo.jobs.encoding import Encoding, FaceEncoder, Written
-from fcvideo.jobs.reader_process import ReaderPool, Tick
-from fcvideo.jobs.reading import Chunk
+from fcvideo.survey.encoding import Encoding, FaceEncoder, Written
+from fcvideo.survey.readers import ReaderPool, Tick
+from fcvideo.survey.reading import Chunk
 from fcvideo.video.segments import Segment
 
 Work = tuple[Segment, str]  # a segment and its video's id

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 from ray.data import ActorPoolStrategy
 
+from fcvideo.assembly.render_local import RenderProcess, count_processes
 from fcvideo.errors import FcvideoError
-from fcvideo.jobs.cluster import cluster_cores
-from fcvideo.jobs.pipeline_ray import Batch, objects, receipts, work_items
-from fcvideo.jobs.pipeline_render import RenderProcess, count_processes
-from fcvideo.jobs.render_segment import Piece, Rendered, SegmentRenderer
+from fcvideo.rendering.segment import Piece, Rendered, SegmentRenderer
+from fcvideo.running.cluster import cluster_cores
+from fcvideo.survey.run_ray import Batch, objects, receipts, work_items
 
 
 def render_ray(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fcvideo.errors import ResourceError
-from fcvideo.jobs.devices import count_cores
+from fcvideo.running.devices import count_cores
 
 KNOCK_SECONDS = 10.0
 

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 from fcvideo.config import EmbedSettings, RenderSettings
 from fcvideo.errors import SettingsError
-from fcvideo.jobs.cluster import cluster_gpus, ray_cluster
-from fcvideo.jobs.devices import count_cores, resolve_gpus
+from fcvideo.running.cluster import cluster_gpus, ray_cluster
+from fcvideo.running.devices import count_cores, resolve_gpus
 
 # Ray needs 15 to 25 s to start, and pays where there is more to use than this process can: GPUs, or many cores.
 SMALL_PLAN_SECONDS, SMALL_PLAN_SECONDS_ON_ONE_DEVICE = 600.0, 7200.0

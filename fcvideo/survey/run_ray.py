@@ -17,11 +17,11 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from fcvideo.errors import FcvideoError
-from fcvideo.jobs.cluster import cluster_cores
-from fcvideo.jobs.encoding import Encoding, FaceEncoder, Written
-from fcvideo.jobs.pipeline_local import Work
-from fcvideo.jobs.reader_process import ReaderProcess
-from fcvideo.jobs.reading import Chunk, FaceReader, Looking
+from fcvideo.running.cluster import cluster_cores
+from fcvideo.survey.encoding import Encoding, FaceEncoder, Written
+from fcvideo.survey.readers import ReaderProcess
+from fcvideo.survey.reading import Chunk, FaceReader, Looking
+from fcvideo.survey.run_local import Work
 
 Batch = dict[str, np.ndarray]
 # Of the cores of a machine without a GPU; measured: reading a face costs about as much as encoding it.

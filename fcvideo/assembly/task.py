@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fcvideo.assembly.motion_source import CodeTable
+from fcvideo.assembly.orders import Order, Place
 from fcvideo.config import Compose, Neutral
 from fcvideo.errors import SettingsError, VideoError
-from fcvideo.jobs.motion_source import CodeTable
-from fcvideo.jobs.outputs import Order, Place
-from fcvideo.jobs.reading import FaceReader
-from fcvideo.jobs.render_segment import SegmentRenderer
+from fcvideo.rendering.segment import SegmentRenderer
+from fcvideo.survey.reading import FaceReader
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import fingerprint
 

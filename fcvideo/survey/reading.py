@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fcvideo.errors import VideoError
+from fcvideo.errors import VideoError, describe_error
 from fcvideo.faces.crop import Framing, crop_affine, crop_face
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import VideoInfo, fingerprint, probe
@@ -212,7 +212,3 @@ class _Gathering:
             status=status,
             error=error,
         )
-
-
-def describe_error(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from fcvideo.errors import VideoError
-from fcvideo.jobs.motion_plan import MotionPlan
+from fcvideo.rendering.motion_plan import MotionPlan
 from fcvideo.rendering.renderer import Moment
 from fcvideo.video.inputs import Source
 from fcvideo.video.read import Frame, read_frames

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from fcvideo.errors import ResourceError
-from fcvideo.jobs import cluster
-from fcvideo.jobs.cluster import ray_cluster
+from fcvideo.running import cluster
+from fcvideo.running.cluster import ray_cluster
 
 
 def test_an_address_without_a_cluster_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:

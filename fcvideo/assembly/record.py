@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fcvideo.assembly.orders import Order, Place
 from fcvideo.atomic import clear_leftovers, write_json
 from fcvideo.errors import OutputError
-from fcvideo.jobs.ledger import WORTH_ANOTHER_TRY
-from fcvideo.jobs.outputs import Order, Place
+from fcvideo.survey.ledger import WORTH_ANOTHER_TRY
 from fcvideo.tables.parts import Parts, refuse_other_identity, video_key
 
 Ids = dict[str, str | None]  # fingerprints of what an output is made of

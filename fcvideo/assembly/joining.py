@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from fcvideo.assembly.join_process import Finisher
+from fcvideo.assembly.segment_plan import OrderPlan
 from fcvideo.errors import VideoError
-from fcvideo.jobs.finisher import Finisher
-from fcvideo.jobs.ledger import UNFAILED
-from fcvideo.jobs.render_plan import OrderPlan
-from fcvideo.jobs.render_segment import Rendered
-from fcvideo.jobs.worker_process import WorkerProcess
+from fcvideo.rendering.segment import Rendered
+from fcvideo.running.worker_process import WorkerProcess
+from fcvideo.survey.ledger import UNFAILED
 from fcvideo.video.inputs import Source
 from fcvideo.video.provenance import Mark
 

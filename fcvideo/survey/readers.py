@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from fcvideo.errors import VideoError
-from fcvideo.jobs.reading import Chunk, FaceReader, Looking, VideoPlan, failed_chunk
-from fcvideo.jobs.worker_process import WorkerPool, WorkerProcess
+from fcvideo.running.worker_process import WorkerPool, WorkerProcess
+from fcvideo.survey.reading import Chunk, FaceReader, Looking, VideoPlan, failed_chunk
 from fcvideo.video.inputs import Source
 from fcvideo.video.segments import Segment
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
-from fcvideo.jobs.ledger import VideoState
-from fcvideo.jobs.reading import SEGMENT_SECONDS
-from fcvideo.video.segments import Segment
+from collections.abc import Callable, Mapping
 
 Key = tuple[str, int]  # name of a video or of an output, and number of its segment
 Span = tuple[float, float]  # first and last presentation time
@@ -52,28 +47,3 @@ class Meter:
         counts = self._counts | {"frames": self._counts["frames"] + self._under_way.total()}
         rate = counts["frames"] / max(time.monotonic() - self._started, 1e-3)
         self.on_change(self._done_seconds, **counts, frames_per_second=round(rate, 1))
-
-
-def key_of(segment: Segment) -> Key:
-    return segment.source.name, segment.index
-
-
-def missing_spans(states: Iterable[VideoState]) -> dict[Key, Span]:
-    """Of all segments that are still to be looked at."""
-    return {key_of(segment): span_of(segment, state.known) for state in states for segment in state.missing}
-
-
-def missing_seconds(states: Iterable[VideoState]) -> float:
-    return Meter(missing_spans(states)).total_seconds
-
-
-def span_of(segment: Segment, info: Mapping[str, Any]) -> Span:
-    """First and last presentation time, from the header where the plan does not say."""
-    duration = info.get("duration_seconds")
-    start = info.get("start_seconds") or 0.0
-    stop = start + (SEGMENT_SECONDS if duration is None else duration)
-    if segment.start_pts is not None:
-        start = float(segment.start_pts * segment.time_base)
-    if segment.end_pts is not None:
-        stop = float(segment.end_pts * segment.time_base)
-    return start, max(start, stop)

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from fcvideo.atomic import write_json
-from fcvideo.errors import FcvideoError, ResourceError, VideoError
-from fcvideo.jobs.moments import Moments, TimedMoment
-from fcvideo.jobs.motion_plan import MotionPlan
-from fcvideo.jobs.reading import describe_error
+from fcvideo.errors import FcvideoError, ResourceError, VideoError, describe_error
+from fcvideo.rendering.motion_plan import MotionPlan
 from fcvideo.rendering.portrait import PortraitPainter
 from fcvideo.rendering.renderer import Renderer, Rendering, make_painter, make_renderer
+from fcvideo.rendering.segment_frames import Moments, TimedMoment
 from fcvideo.rendering.target import Target
 from fcvideo.video.provenance import Mark
 from fcvideo.video.segments import Segment

@@ -14,26 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from fcvideo import __version__
+from fcvideo.assembly.execution import Execution
+from fcvideo.assembly.joining import Finishing
+from fcvideo.assembly.motion_source import SourceRows, Window, rows_of_parts
+from fcvideo.assembly.orders import Order
+from fcvideo.assembly.record import Ids, Records, output_key
+from fcvideo.assembly.segment_plan import OrderPlan, PlannedSource, plan_order, plan_source
+from fcvideo.assembly.task import Stages, Task, known_fingerprint, read_point
 from fcvideo.config import RenderSettings
 from fcvideo.errors import InputError, SettingsError, VideoError
 from fcvideo.faces.crop import Framing
-from fcvideo.jobs.encoding import Encoding
-from fcvideo.jobs.engine import choose_engine, choose_precision, claim_gpus
-from fcvideo.jobs.execution import Execution
-from fcvideo.jobs.finishing import Finishing
-from fcvideo.jobs.ledger import UNFAILED, WORTH_ANOTHER_TRY, Ledger, VideoState
-from fcvideo.jobs.meter import missing_seconds
-from fcvideo.jobs.motion_plan import Wish
-from fcvideo.jobs.motion_source import SourceRows, Window, rows_of_parts
-from fcvideo.jobs.outputs import Order
-from fcvideo.jobs.progress import Reporter
-from fcvideo.jobs.records import Ids, Records, output_key
-from fcvideo.jobs.render_plan import OrderPlan, PlannedSource, plan_order, plan_source
-from fcvideo.jobs.survey import Survey, make_looking
-from fcvideo.jobs.task import Stages, Task, known_fingerprint, read_point
 from fcvideo.models.store import load_config, load_model, locate_model, model_hash
+from fcvideo.rendering.motion_plan import Wish
 from fcvideo.rendering.portrait import PortraitPainter
 from fcvideo.rendering.renderer import SIZE_PX, Rendering
+from fcvideo.running.placement import choose_engine, choose_precision, claim_gpus
+from fcvideo.running.progress import Reporter
+from fcvideo.survey.encoding import Encoding
+from fcvideo.survey.ledger import UNFAILED, WORTH_ANOTHER_TRY, Ledger, VideoState
+from fcvideo.survey.spans import missing_seconds
+from fcvideo.survey.survey import Survey, make_looking
 from fcvideo.tables.parts import Parts, video_key
 from fcvideo.video.inputs import Source
 from fcvideo.video.provenance import Mark

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from fcvideo.errors import ResourceError
-from fcvideo.jobs import progress
-from fcvideo.jobs.devices import resolve_gpus
-from fcvideo.jobs.progress import Reporter
+from fcvideo.running import progress
+from fcvideo.running.devices import resolve_gpus
+from fcvideo.running.progress import Reporter
 
 
 def report(mode: str) -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from fcvideo.errors import InputError, VideoError
-from fcvideo.jobs.motion_plan import MotionPlan, Wish, plan_motion
 from fcvideo.models.store import load_model
+from fcvideo.rendering.motion_plan import MotionPlan, Wish, plan_motion
 from fcvideo.rendering.portrait import PortraitPainter, motion_size
 from fcvideo.tables.schema import FaceColumns, embeddings_table
 from fcvideo.tables.seen_faces import Rows

@@ -26,7 +26,7 @@ SILENCE_SECONDS = 1800.0  # without a tick or an answer, after which a process c
 TICK_SECONDS = 0.5
 _CODE = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-    "from fcvideo.jobs.worker_process import serve; serve({})"
+    "from fcvideo.running.worker_process import serve; serve({})"
 )
 
 

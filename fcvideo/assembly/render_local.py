@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from fcvideo.errors import VideoError
-from fcvideo.jobs.devices import count_cores
-from fcvideo.jobs.render_segment import Piece, Rendered, SegmentRenderer
-from fcvideo.jobs.worker_process import WorkerPool, WorkerProcess
+from fcvideo.rendering.segment import Piece, Rendered, SegmentRenderer
+from fcvideo.running.devices import count_cores
+from fcvideo.running.worker_process import WorkerPool, WorkerProcess
 
 # A process keeps a GPU busy for a fraction of the time: it also reads and writes videos, on one core.
 PROCESSES_PER_GPU = 4

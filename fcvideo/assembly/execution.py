@@ -7,15 +7,15 @@ from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from typing import Any
 
+from fcvideo.assembly.joining import Finishing
+from fcvideo.assembly.render_local import RenderPool
+from fcvideo.assembly.segment_plan import OrderPlan
 from fcvideo.config import RenderSettings
-from fcvideo.jobs.cluster import ray_cluster
-from fcvideo.jobs.engine import choose_engine
-from fcvideo.jobs.finishing import Finishing
-from fcvideo.jobs.meter import Meter
-from fcvideo.jobs.pipeline_render import RenderPool
-from fcvideo.jobs.progress import Reporter
-from fcvideo.jobs.render_plan import OrderPlan
-from fcvideo.jobs.render_segment import Piece, Rendered, SegmentRenderer
+from fcvideo.rendering.segment import Piece, Rendered, SegmentRenderer
+from fcvideo.running.cluster import ray_cluster
+from fcvideo.running.placement import choose_engine
+from fcvideo.running.progress import Reporter
+from fcvideo.running.throughput import Meter
 
 Finished = tuple[OrderPlan, dict[str, Any]]  # and what is to be said of it
 
@@ -71,7 +71,7 @@ class Execution:
                 )
                 return
             self._pool.close()
-        from fcvideo.jobs.pipeline_render_ray import render_ray
+        from fcvideo.assembly.render_ray import render_ray
 
         self._stack.enter_context(ray_cluster(self._settings.address, self._gpus))
         yield from render_ray(pieces, self._renderer, self._gpus, self._settings.workers)

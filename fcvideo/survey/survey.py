@@ -10,16 +10,17 @@ from contextlib import ExitStack
 
 from fcvideo.config import EmbedSettings, RenderSettings
 from fcvideo.faces.crop import Framing
-from fcvideo.jobs.cluster import ray_cluster
-from fcvideo.jobs.devices import count_cores
-from fcvideo.jobs.encoding import Encoding, Written
-from fcvideo.jobs.ledger import Ledger, VideoState
-from fcvideo.jobs.meter import Meter, key_of, missing_spans
-from fcvideo.jobs.pipeline_local import run_local
-from fcvideo.jobs.progress import Reporter
-from fcvideo.jobs.reader_process import ReaderPool
-from fcvideo.jobs.reading import FaceReader, Looking
 from fcvideo.models.facecycle import FaceCycleConfig
+from fcvideo.running.cluster import ray_cluster
+from fcvideo.running.devices import count_cores
+from fcvideo.running.progress import Reporter
+from fcvideo.running.throughput import Meter
+from fcvideo.survey.encoding import Encoding, Written
+from fcvideo.survey.ledger import Ledger, VideoState
+from fcvideo.survey.readers import ReaderPool
+from fcvideo.survey.reading import FaceReader, Looking
+from fcvideo.survey.run_local import run_local
+from fcvideo.survey.spans import key_of, missing_spans
 from fcvideo.video.inputs import Source
 
 
@@ -89,7 +90,7 @@ class Survey:
                 num_threads,
                 tick=lambda segment, pts_seconds: meter.tick(key_of(segment), pts_seconds),
             )
-        from fcvideo.jobs.pipeline_ray import run_ray
+        from fcvideo.survey.run_ray import run_ray
 
         self.close()
         self._stack.enter_context(ray_cluster(self._settings.address, self._gpus))

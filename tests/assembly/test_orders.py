@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fcvideo.assembly.orders import MotionSource, altered, read_pairs, reenacted, seen_sources
 from fcvideo.errors import InputError, OutputError
-from fcvideo.jobs.outputs import MotionSource, altered, read_pairs, reenacted, seen_sources
 from fcvideo.video.inputs import Source
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from fcvideo.jobs.reading import VideoPlan
+from fcvideo.survey.reading import VideoPlan
 from fcvideo.tables.parts import Parts, read_record, video_key
 from fcvideo.tables.result import VideoResult
 from fcvideo.video.inputs import Source

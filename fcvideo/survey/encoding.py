@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from fcvideo.errors import ResourceError
-from fcvideo.jobs.reading import Chunk
 from fcvideo.models.facecycle import normalize
 from fcvideo.models.precision import has_fast_bfloat16
 from fcvideo.models.store import load_model
+from fcvideo.survey.reading import Chunk
 from fcvideo.tables.parts import Part, video_key
 from fcvideo.tables.schema import FaceColumns, embeddings_table
 

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from fcvideo.assembly.motion_source import SourceRows, table_segments
+from fcvideo.assembly.orders import MotionSource, Order
 from fcvideo.faces.crop import Framing
-from fcvideo.jobs.ledger import VideoState
-from fcvideo.jobs.meter import Span, span_of
-from fcvideo.jobs.motion_plan import Found, MotionPlan, Wish, plan_motion
-from fcvideo.jobs.motion_source import SourceRows, table_segments
-from fcvideo.jobs.outputs import MotionSource, Order
-from fcvideo.jobs.render_segment import Piece, Rendered, load_target, record_path
+from fcvideo.rendering.motion_plan import Found, MotionPlan, Wish, plan_motion
 from fcvideo.rendering.portrait import PortraitPainter
 from fcvideo.rendering.renderer import Rendering, usual_size_px
+from fcvideo.rendering.segment import Piece, Rendered, load_target, record_path
+from fcvideo.running.throughput import Span
+from fcvideo.survey.ledger import VideoState
+from fcvideo.survey.spans import span_of
 from fcvideo.tables.parts import video_key
 from fcvideo.video.provenance import Mark
 from fcvideo.video.segments import Segment

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fcvideo.assembly.orders import MotionSource
 from fcvideo.errors import InputError
-from fcvideo.jobs.outputs import MotionSource
-from fcvideo.jobs.reading import SEGMENT_SECONDS
+from fcvideo.survey.reading import SEGMENT_SECONDS
 from fcvideo.tables.compact import read_rows, track_faces
 from fcvideo.tables.result import EarlierTable
 from fcvideo.tables.schema import metadata_of
