@@ -23,7 +23,7 @@ from fcvideo.config import (
     PrepareSettings,
     ReenactSettings,
     TrainSettings,
-    check_written,
+    check_out,
     resolve,
 )
 from fcvideo.errors import FcvideoError
@@ -164,7 +164,7 @@ def _import_checkpoint(
     out: Annotated[str, typer.Option(help="Model folder to write.")],
 ) -> None:
     """Turn the FaceCycle authors' released checkpoint into a model folder."""
-    check_written("out", out)
+    check_out(out)
     from fcvideo.models.authors import import_authors_checkpoint
     from fcvideo.models.store import save_model
 

@@ -40,20 +40,10 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def setting(
-    default: Any,
-    help: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    is_flag: bool = True,
-    is_written: bool = False,
+    default: Any, help: str, *, minimum: float | None = None, maximum: float | None = None, is_flag: bool = True
 ) -> Any:
-    """A dataclass field that is also a flag, or what the command's bare arguments give; both bounds are inclusive.
-
-    `is_written`: a place on this machine that the command writes to; URLs are refused.
-    """
-    metadata = {"help": help, "minimum": minimum, "maximum": maximum, "is_flag": is_flag, "is_written": is_written}
-    return field(default=default, metadata=metadata)
+    """A dataclass field that is also a flag, or what the command's bare arguments give; both bounds are inclusive."""
+    return field(default=default, metadata={"help": help, "minimum": minimum, "maximum": maximum, "is_flag": is_flag})
 
 
 @dataclass(frozen=True)
@@ -100,9 +90,7 @@ class EmbedSettings(SamplingSettings):
     inputs: tuple[str, ...] = setting(
         (), "Videos, folders, globs, URLs, or a list file (.txt, one input a line).", is_flag=False
     )
-    out: str = setting(
-        "embeddings.parquet", "The table to write; a name ending in / leaves a folder of parts.", is_written=True
-    )
+    out: str = setting("embeddings.parquet", "The table to write; a name ending in / leaves a folder of parts.")
     model: str = setting(DEFAULT_MODEL, "A shipped model's name, a model folder, or a hub name.")
     gpus: int | None = setting(None, "GPUs to use; all there are by default, 0 for the CPU.", minimum=0)
     batch_size: int | None = setting(
@@ -124,7 +112,7 @@ class PrepareSettings(SamplingSettings):
         "Videos, folders, globs, URLs, a list file (.txt, one input a line), or tables of ready crops (.parquet).",
         is_flag=False,
     )
-    out: str = setting("faces/", "Folder for the Parquet shards of face clips.", is_written=True)
+    out: str = setting("faces/", "Folder for the Parquet shards of face clips.")
     fps: float | None = setting(6.0, "Frames per second to sample, by time stamp (the paper's 6).", minimum=1e-3)
     min_face: int = setting(48, "Smallest face to keep, in pixels of the upright picture.", minimum=8)
     min_frames: int = setting(5, "Shortest clip to keep, in sampled frames.", minimum=2)
@@ -147,7 +135,7 @@ class TrainSettings(RunSettings):
     stills_share: float | None = setting(
         None, "Share of each batch that --stills take; the recipe's by default.", minimum=0, maximum=0.95
     )
-    out: str = setting("runs/facecycle", "Folder for checkpoints, curves, pictures and the model.", is_written=True)
+    out: str = setting("runs/facecycle", "Folder for checkpoints, curves, pictures and the model.")
     model: str | None = setting(
         None, "Preset: facecycle-64, or facecycle-64-small, which is the default; or moco, evaluate's baseline."
     )
@@ -223,9 +211,7 @@ class EvaluateSettings(JobSettings):
         minimum=0.5,
     )
     mirror: bool = setting(True, "Pose: train on every picture's mirror image too, as 300W-LP does.")
-    out: str | None = setting(
-        None, "Folder for evaluation.json and the pictures; evaluation/TASK by default.", is_written=True
-    )
+    out: str | None = setting(None, "Folder for evaluation.json and the pictures; evaluation/TASK by default.")
     json: bool = setting(False, "No table: the JSON object on stdout alone.")
     report: bool = setting(False, "Also write report.html, one page with everything in it.")
     gpus: int | None = setting(None, "1 or 0, the CPU; a GPU by default where there is one.", minimum=0, maximum=1)
@@ -286,9 +272,7 @@ class ReenactSettings(RenderSettings):
     pairs: str | None = setting(
         None, "A table (.csv) of source, target, naming files of --source and --target; every pair by default."
     )
-    out: str | None = setting(
-        None, "File, or folder where there are several; by default named after both.", is_written=True
-    )
+    out: str | None = setting(None, "File, or folder where there are several; by default named after both.")
     target_time: float | None = setting(
         None, "The target video's frame at this time, in seconds; its best frontal one by default."
     )
@@ -313,7 +297,7 @@ class AlterSettings(RenderSettings):
 class FrontalizeSettings(AlterSettings):
     help_panel: ClassVar[str | None] = None
 
-    out: str = setting("frontal/", "Folder for the results; a file name where there is one input.", is_written=True)
+    out: str = setting("frontal/", "Folder for the results; a file name where there is one input.")
     neutral: Neutral = setting(
         "de-expression", "How the neutral face is made: from the picture alone, or through the mean face."
     )
@@ -323,9 +307,7 @@ class FrontalizeSettings(AlterSettings):
 class DeidentifySettings(AlterSettings):
     help_panel: ClassVar[str | None] = None
 
-    out: str = setting(
-        "deidentified/", "Folder for the results; a file name where there is one input.", is_written=True
-    )
+    out: str = setting("deidentified/", "Folder for the results; a file name where there is one input.")
     identity: str | None = setting(None, "An image or video of the face to show; the model's mean face by default.")
 
 
@@ -364,8 +346,8 @@ def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
         value = values[spec.name]
         if not _fits(value, hints[spec.name]):
             raise SettingsError(f"{spec.name}: found {value!r}, expected {_describe(hints[spec.name])}")
-        if spec.metadata["is_written"] and value is not None:
-            check_written(spec.name, value)
+        if spec.name == "out" and value is not None:
+            check_out(value)
         minimum = spec.metadata["minimum"]
         if minimum is not None and value < minimum:
             raise SettingsError(f"{spec.name}: found {value}, expected at least {minimum:g}")
@@ -374,11 +356,11 @@ def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
             raise SettingsError(f"{spec.name}: found {value}, expected at most {maximum:g}")
 
 
-def check_written(name: str, place: str) -> None:
+def check_out(place: str) -> None:
     """Errors: SettingsError for a URL, which would become a local folder of that name."""
     if match := _URL.match(place):
         expected = "a path on this machine; write there and copy the result to its place"
-        raise SettingsError(f"{name}: found {place}, but nothing is written to {match[0]} yet, expected {expected}")
+        raise SettingsError(f"out: found {place}, but nothing is written to {match[0]} yet, expected {expected}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -37,7 +37,7 @@ DETECTION_MARGIN = 2 / 3
 def prepare(settings: PrepareSettings) -> dict[str, Any]:
     """Fills the folder `settings.out`; gives the summary. Errors: UsageError's children."""
     started = time.monotonic()
-    sources = resolve_inputs(settings.inputs, settings.limit)
+    sources = resolve_inputs(settings.inputs, settings.limit, say=Reporter(settings.progress).say)
     folder = ClipFolder(Path(settings.out), _identity(settings), overwrite=settings.overwrite)
     plan = _Plan(folder, sources)
     if settings.dry_run:

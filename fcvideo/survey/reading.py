@@ -14,6 +14,7 @@ import numpy as np
 
 from fcvideo.errors import VideoError, describe_error
 from fcvideo.faces.crop import Framing, crop_affine, crop_face
+from fcvideo.video.container import with_kind
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import VideoInfo, fingerprint, probe
 from fcvideo.video.segments import Segment, plan_segments
@@ -95,6 +96,7 @@ class FaceReader:
         """A video whose fingerprint is `known_id` is left at that: its plan has no segments."""
         video_id, info = None, None
         try:
+            source = with_kind(source)
             video_id = fingerprint(source)
             if video_id == known_id:
                 return VideoPlan(source, video_id, None, ())

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fcvideo.text import public_text
+
 METADATA_KEY = b"fcvideo"
 DICTIONARY_COLUMNS = ["video", "video_id", "status"]
 
@@ -134,15 +136,9 @@ def embeddings_table(
 
 
 def videos_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Text that is not valid UTF-8 (a path in an error message) is written with escapes."""
-
-    plain = [{k: writable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    """Text is written as `public_text` has it."""
+    plain = [{k: public_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
     return pa.Table.from_pylist(plain, schema=videos_schema())
-
-
-def writable(text: str) -> str:
-    """Text that is not valid UTF-8, as a file's name may be, with escapes: Parquet takes no other."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:

@@ -6,7 +6,6 @@ import hashlib
 import os
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import av
 
@@ -14,8 +13,9 @@ from fcvideo.errors import VideoError
 from fcvideo.video.container import demux, open_file, open_video, reading_error
 from fcvideo.video.decode import decode_in_order
 from fcvideo.video.inputs import Source
+from fcvideo.video.kind import HEAD_BYTES, is_animated_webp
 from fcvideo.video.picture import orientation
-from fcvideo.video.still import read_still
+from fcvideo.video.still import decode_still
 
 _NUM_BLOCKS = 16
 _BLOCK_BYTES = 1 << 16
@@ -44,7 +44,7 @@ class VideoInfo:
 
 def probe(source: Source) -> VideoInfo:
     """Opens the file and decodes up to the first picture. Errors: VideoError with a status of VIDEO_STATUSES."""
-    size_bytes = _size_bytes(source)
+    size_bytes, head = _size_and_head(source)
     if source.is_image:
         return _probe_image(source, size_bytes)
     with open_video(source) as (container, stream):
@@ -59,8 +59,8 @@ def probe(source: Source) -> VideoInfo:
         if duration_seconds is None:
             duration_seconds = _seconds(container.duration, Fraction(1, av.time_base))
         return VideoInfo(
-            container=container.format.name,
-            codec=stream.codec_context.name,
+            container="webp" if is_animated_webp(head) else container.format.name,
+            codec="webp" if is_animated_webp(head) else stream.codec_context.name,
             width=frame.height if is_turned else frame.width,
             height=frame.width if is_turned else frame.height,
             rotation_deg=rotation_deg,
@@ -75,10 +75,11 @@ def probe(source: Source) -> VideoInfo:
 
 
 def _probe_image(source: Source, size_bytes: int) -> VideoInfo:
-    height, width, _ = read_still(source.path).shape
+    still = decode_still(source.path)
+    height, width, _ = still.image.shape
     return VideoInfo(
         container="image",
-        codec=Path(source.path).suffix[1:].lower(),
+        codec=still.format,
         width=width,
         height=height,
         rotation_deg=0,
@@ -115,6 +116,8 @@ def fingerprint(source: Source) -> str:
     return digest.hexdigest()[:32]
 
 
-def _size_bytes(source: Source) -> int:
+def _size_and_head(source: Source) -> tuple[int, bytes]:
     with open_file(source) as file:
-        return file.seek(0, os.SEEK_END)
+        size_bytes = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        return size_bytes, file.read(HEAD_BYTES)

@@ -38,7 +38,7 @@ class FrameGrabber:
 
     def __init__(self, path: str, timeout_seconds: float = 30.0) -> None:
         self.timeout_seconds = timeout_seconds
-        self._source = Source(str(path), str(path))
+        self._source = Source(str(path), str(path), "video")
         self._segments = plan_segments(self._source, segment_seconds=0.0)  # one to a key frame
         self._time_base = self._segments[0].time_base
         self._child: _Child | None = None
