@@ -8,6 +8,7 @@ from fcvideo.errors import VideoError
 from fcvideo.running.worker_process import WorkerPool, WorkerProcess
 from fcvideo.survey.reading import Chunk, FaceReader, Looking, VideoPlan, failed_chunk
 from fcvideo.video.inputs import Source
+from fcvideo.video.probe import Edition
 from fcvideo.video.segments import Segment
 
 Tick = Callable[[Segment, float], None]  # a segment, and how far its reader has come in presentation time
@@ -20,9 +21,9 @@ class ReaderProcess(WorkerProcess):
         super().__init__(reader, looking)
         self._side_px = looking.side_px
 
-    def plan(self, source: Source, known_id: str | None = None) -> VideoPlan:
+    def plan(self, source: Source, known: Edition | None = None) -> VideoPlan:
         try:
-            (plan,) = self.ask("plan", (source, known_id), lambda _: None)
+            (plan,) = self.ask("plan", (source, known), lambda _: None)
         except VideoError as error:
             return VideoPlan(source, None, None, (), error.status, f"{source.path}: {error}")
         return plan
@@ -41,7 +42,7 @@ class ReaderPool(WorkerPool[ReaderProcess]):
     def __init__(self, reader: type[FaceReader], looking: Looking, size: int) -> None:
         super().__init__(lambda number: ReaderProcess(reader, looking), size)
 
-    def plan(self, work: Sequence[tuple[Source, str | None]]) -> Iterator[VideoPlan]:
+    def plan(self, work: Sequence[tuple[Source, Edition | None]]) -> Iterator[VideoPlan]:
         return self.spread(work, lambda process, item: iter((process.plan(*item),)))
 
     def read(self, work: Sequence[tuple[Segment, str]], tick: Tick) -> Iterator[Chunk]:

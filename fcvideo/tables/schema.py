@@ -57,6 +57,8 @@ def videos_schema() -> pa.Schema:
             pa.field("start_seconds", pa.float64()),
             pa.field("duration_seconds", pa.float64()),
             pa.field("size_bytes", pa.int64()),
+            pa.field("modified_seconds", pa.float64()),
+            pa.field("content_hash", pa.string()),
             pa.field("num_frames_decoded", pa.int64(), nullable=False),
             pa.field("num_frames_sampled", pa.int64(), nullable=False),
             pa.field("num_faces", pa.int64(), nullable=False),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fcvideo.survey.reading import FaceReader, VideoPlan
 from fcvideo.video.inputs import Source
+from fcvideo.video.probe import Edition
 from fcvideo.video.read import Frame
 from fcvideo.video.segments import Segment
 
@@ -53,10 +54,10 @@ class PoisonedReader(LoggingReader):
 
 
 class PoisonedPlanner(LoggingReader):
-    def plan(self, source: Source, known_id: str | None = None) -> VideoPlan:
+    def plan(self, source: Source, known: Edition | None = None) -> VideoPlan:
         if Path(source.name).stem == "poison":
             os._exit(7)
-        return super().plan(source, known_id)
+        return super().plan(source, known)
 
 
 class BrokenReader(LoggingReader):
