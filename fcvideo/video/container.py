@@ -12,7 +12,6 @@ from typing import IO, Any
 import av
 import av.container
 import av.error
-import fsspec
 from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
@@ -22,6 +21,7 @@ from fcvideo.errors import VideoError, describe_error
 from fcvideo.video.animation import as_video
 from fcvideo.video.inputs import URL_SCHEMES, Source, special_file
 from fcvideo.video.kind import is_animated_webp, kind_by_content, kind_by_name
+from fcvideo.video.remote import file_system, refusal_in
 
 # Demuxers that read one file and nothing else. Left out on purpose: hls, dash, concat, imf, sdp, rtsp, image2, lavfi,
 # mlv, vobsub and all that take the names of other files from the file or from its path.
@@ -60,10 +60,12 @@ def open_file(source: Source) -> Iterator[IO[bytes]]:
         elif scheme not in URL_SCHEMES:
             raise VideoError("refused", f"{source.path}: found {scheme}://, expected {', '.join(URL_SCHEMES)}")
         else:  # filesystem(), not fsspec.open(): that would follow chained URLs (a::b)
-            file = fsspec.filesystem(scheme).open(source.path, "rb", block_size=_URL_BLOCK_BYTES)
+            file = file_system(scheme).open(source.path, "rb", block_size=_URL_BLOCK_BYTES)
     except VideoError:
         raise
     except Exception as error:  # each file system raises its own kinds
+        if refusal := refusal_in(error):
+            raise refusal from error
         raise VideoError("error", f"{source.path}: cannot be opened ({describe_error(error)})") from error
     with file:
         try:
