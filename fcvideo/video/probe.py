@@ -13,6 +13,7 @@ import av
 
 from fcvideo.errors import VideoError, describe_error
 from fcvideo.video.container import demux, open_file, open_video, reading_error
+from fcvideo.video.cropping import Crop, container_crop
 from fcvideo.video.decode import decode_in_order
 from fcvideo.video.inputs import Source
 from fcvideo.video.kind import HEAD_BYTES, is_animated_webp
@@ -51,6 +52,7 @@ def probe(source: Source) -> VideoInfo:
     size_bytes, head = _size_and_head(source)
     if source.is_image:
         return _probe_image(source, size_bytes)
+    crop = container_crop(source)
     with open_video(source) as (container, stream):
         pictures = decode_in_order(demux(source, container, stream), stream)
         frame = next((picture.frame for picture in pictures if picture.frame is not None), None)
@@ -58,6 +60,8 @@ def probe(source: Source) -> VideoInfo:
             raise VideoError("no_frames", f"{source.path}: found a video stream without a picture, expected frames")
         rotation_deg, is_mirrored = orientation(frame)
         is_turned = rotation_deg % 180 == 90
+        left, top, right, bottom = (crop or Crop(0, 0, 0, 0)).window(frame.width, frame.height)
+        width, height = right - left, bottom - top
         pixel_aspect = stream.codec_context.sample_aspect_ratio or Fraction(1)  # 0 where the file does not say
         duration_seconds = _seconds(stream.duration, stream.time_base)
         if duration_seconds is None:
@@ -65,8 +69,8 @@ def probe(source: Source) -> VideoInfo:
         return VideoInfo(
             container="webp" if is_animated_webp(head) else container.format.name,
             codec="webp" if is_animated_webp(head) else stream.codec_context.name,
-            width=frame.height if is_turned else frame.width,
-            height=frame.width if is_turned else frame.height,
+            width=height if is_turned else width,
+            height=width if is_turned else height,
             rotation_deg=rotation_deg,
             is_mirrored=is_mirrored,
             average_rate=float(stream.average_rate) if stream.average_rate else None,
