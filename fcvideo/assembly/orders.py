@@ -149,6 +149,8 @@ def _relative(source: Source, roots: Sequence[Path]) -> Path:
     """Its place in the folder that it was found in, or its file name."""
     if source.scheme is not None:
         return Path(PurePosixPath(urlsplit(source.path).path).name or "video")
+    if source.place:
+        return Path(source.place)
     path = Path(source.path)
     for root in roots:
         if path.is_relative_to(root):

@@ -28,11 +28,13 @@ class Source:
     """One input, a video or a picture. `path` can be opened: a local path or a URL; `name` is unique within the run.
 
     `name` may be shown and stored: valid text without a URL's secrets. `kind` None: what the path's suffix says.
+    `place` is where it lies in the folder that it was found in, or its file's name, as it was given.
     """
 
     path: str
     name: str
     kind: Kind | None = None
+    place: str = ""
 
     @property
     def scheme(self) -> str | None:
@@ -74,6 +76,7 @@ class _Found(NamedTuple):
     path: str
     names: tuple[str, ...]  # to choose from, shortest first
     kind: Kind | None
+    place: str = ""
 
 
 def tell(text: str) -> None:
@@ -99,7 +102,9 @@ def resolve_inputs(
     if not found:
         raise InputError("found no input, expected files, folders, globs, URLs or a .txt list")
     names = _unique_names([one.names for one in found.values()])
-    return [Source(one.path, name, one.kind) for one, name in zip(found.values(), names, strict=True)][:limit]
+    return [Source(one.path, name, one.kind, one.place) for one, name in zip(found.values(), names, strict=True)][
+        :limit
+    ]
 
 
 class _Expansion:
@@ -158,7 +163,8 @@ class _Expansion:
                 kind = _sniffed(path, entry.name) or kind
             if kind == "video" or (kind == "image" and self._images):
                 num_files += 1
-                yield _Found(path, _names(path, relative, (Path(text) / relative).as_posix()), kind)
+                names = _names(path, relative, (Path(text) / relative).as_posix())
+                yield _Found(path, names, kind, names[0])
             else:
                 passed_over.add(PurePosixPath(entry.name).suffix.lower() or "without a suffix", relative)
         if not num_files:
@@ -188,7 +194,7 @@ class _Expansion:
         path, kind = str(file.resolve()), kind_by_name(given)
         if kind is None or self._images:
             kind = _sniffed(path, given) or kind
-        return _Found(path, _names(path, Path(given).as_posix()), kind)
+        return _Found(path, _names(path, Path(given).as_posix()), kind, public_text(Path(given).name))
 
 
 def _unique_names(candidates: list[tuple[str, ...]]) -> list[str]:
