@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from fcvideo import __version__
@@ -94,6 +95,18 @@ def test_a_wrong_file_is_refused(text: str, message: str, tmp_path: Path) -> Non
 def test_the_defaults_are_valid() -> None:
     assert resolve(EmbedSettings, {}) == EmbedSettings()
     assert resolve(TrainSettings, {}) == TrainSettings()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("embed", "fifo.mp4"), ("frontalize", "fifo.mp4"), ("reenact", "--source", "a.png", "--target", "fifo.mp4")],
+)
+def test_a_fifo_is_refused_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.mp4")
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    found = subprocess.run([*FCVIDEO, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert found.returncode == 2
+    assert found.stderr == "fcvideo: fifo.mp4: found a FIFO, expected a file; write what it gives into one first\n"
 
 
 def jobs_settings(kind: type[JobSettings] = JobSettings) -> Iterator[type[JobSettings]]:
