@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import av.filter
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 PLANAR_RGB = "gbrp12le"  # what is mapped: full range, in the colors of the video
@@ -36,8 +37,8 @@ class WideColors(NamedTuple):
     primaries: int
 
 
-def wide_colors(frame: VideoFrame) -> WideColors | None:
-    """A frame's tags, if they are more than a BT.709 screen shows; HDR without primaries has those of BT.2020."""
+def wide_colors(frame: VideoFrame | VideoCodecContext) -> WideColors | None:
+    """Its tags, if they are more than a BT.709 screen shows; HDR without primaries has those of BT.2020."""
     primaries = int(frame.color_primaries)
     if frame.color_trc in (_PQ, _HLG):
         return WideColors("pq" if frame.color_trc == _PQ else "hlg", primaries if primaries in _TO_BT709 else _BT2020)

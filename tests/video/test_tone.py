@@ -10,6 +10,7 @@ import pytest
 
 from fcvideo.video.inputs import Source
 from fcvideo.video.picture import RgbConverter
+from fcvideo.video.random_access import FrameGrabber
 from fcvideo.video.read import read_frames
 from fcvideo.video.segments import plan_segments
 from fcvideo.video.tone import WideColors, bt709_of
@@ -54,13 +55,13 @@ def frame_of(rgb: np.ndarray) -> av.VideoFrame:
     return frame
 
 
-def write(path: Path, trc: int, codec: str, rgb: np.ndarray) -> None:
+def write(path: Path, trc: int, codec: str, *pictures: np.ndarray) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options={"x265-params": "lossless=1:log-level=none"})
-        stream.width, stream.height, stream.pix_fmt = SIDE * len(rgb), SIDE, "yuv420p10le"
+        stream.width, stream.height, stream.pix_fmt = SIDE * len(PATCHES), SIDE, "yuv420p10le"
         context = stream.codec_context
         context.color_primaries, context.color_trc, context.colorspace, context.color_range = BT2020, trc, BT2020, 1
-        for pts in range(3):
+        for pts, rgb in enumerate(pictures):
             frame = frame_of(signal(rgb, trc))
             frame.pts = pts
             frame.color_primaries, frame.color_trc, frame.colorspace, frame.color_range = BT2020, trc, BT2020, 1
@@ -78,7 +79,7 @@ def centers(image: np.ndarray) -> np.ndarray:
 def test_hdr_and_wide_colors_look_as_they_were_graded(
     tmp_path: Path, trc: int, name: str, codec: str, is_exact: bool
 ) -> None:
-    write(tmp_path / name, trc, codec, PATCHES)
+    write(tmp_path / name, trc, codec, PATCHES, PATCHES, PATCHES)
     (segment,) = plan_segments(Source(str(tmp_path / name), name))
     for frame in read_frames(segment, is_exact=is_exact):
         assert np.abs(centers(frame.image) - PATCHES).max() <= 5
@@ -120,3 +121,11 @@ def test_grey_of_limited_range_is_expanded(pixels: str, scale: int) -> None:
         for color_range, expected in ((1, limited), (2, full), (0, full)):
             frame.color_range = color_range
             assert RgbConverter()(frame)[0, 0].tolist() == [expected] * 3
+
+
+def test_frames_at_given_times_are_mapped_too(tmp_path: Path) -> None:
+    """A black first picture looks alike to every reader."""
+    write(tmp_path / "a.mp4", PQ, "libx265", np.zeros_like(PATCHES), PATCHES, PATCHES)
+    with FrameGrabber(str(tmp_path / "a.mp4")) as grabber:
+        (frame,) = grabber.frames([0.05])
+    assert np.abs(centers(frame.image) - PATCHES).max() <= 5
