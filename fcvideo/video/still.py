@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,14 @@ from fcvideo.video.inputs import Source
 from fcvideo.video.kind import IMAGE_SUFFIXES
 from fcvideo.video.provenance import Mark
 from fcvideo.video.srgb import DAMAGED, check_size, to_rgb, too_large
+from fcvideo.video.tone import WideColors, picture_filter, tagged_colors
 
 # Decoders of pictures alone. Left out on purpose: EPS and others that start programs or read other files.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "GIF", "AVIF", "HEIF")
 pi_heif.register_heif_opener()
 _WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _QUALITY = 95
+_TAGS_WITHIN = 1 << 16  # bytes from the beginning, where the properties of a picture stand
 
 
 def read_still(path: Path | str) -> npt.NDArray[np.uint8]:
@@ -51,6 +53,8 @@ def decode_still(path: Path | str) -> Still:
                     check_size(source, picture)
                     found = (picture.format or "").lower()
                     rgb = to_rgb(source, ImageOps.exif_transpose(picture))
+                    if (colors := _wide_colors(picture, file)) is not None:
+                        rgb = rgb.filter(picture_filter(colors))
         except Image.UnidentifiedImageError as error:
             expected = f"expected a picture ({', '.join(sorted(IMAGE_SUFFIXES))})"
             raise VideoError("not_media", f"{path}: found no known kind of picture, {expected}") from error
@@ -60,6 +64,15 @@ def decode_still(path: Path | str) -> Still:
             reason = " ".join(str(error).split())
             raise VideoError("error", f"{path}: found a damaged picture ({reason}), expected a whole one") from error
     return Still(np.array(rgb, dtype=np.uint8), found)
+
+
+def _wide_colors(picture: Image.Image, file: IO[bytes]) -> WideColors | None:
+    """From the first color tags of an AVIF or HEIF picture without a profile; Pillow leaves them out."""
+    if picture.format not in ("AVIF", "HEIF") or picture.info.get("icc_profile"):
+        return None
+    file.seek(0)
+    _, _, tags = file.read(_TAGS_WITHIN).partition(b"colrnclx")
+    return tagged_colors(int.from_bytes(tags[:2]), int.from_bytes(tags[2:4])) if len(tags) >= 4 else None
 
 
 def write_still(path: Path, image: npt.NDArray[np.uint8], mark: Mark) -> None:

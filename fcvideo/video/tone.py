@@ -14,6 +14,7 @@ import av.filter
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+from PIL import ImageFilter
 
 PLANAR_RGB = "gbrp12le"  # what is mapped: full range, in the colors of the video
 _TABLE_SIDE = 33
@@ -38,10 +39,14 @@ class WideColors(NamedTuple):
 
 
 def wide_colors(frame: VideoFrame | VideoCodecContext) -> WideColors | None:
-    """Its tags, if they are more than a BT.709 screen shows; HDR without primaries has those of BT.2020."""
-    primaries = int(frame.color_primaries)
-    if frame.color_trc in (_PQ, _HLG):
-        return WideColors("pq" if frame.color_trc == _PQ else "hlg", primaries if primaries in _TO_BT709 else _BT2020)
+    """Its tags, if they are more than a BT.709 screen shows."""
+    return tagged_colors(int(frame.color_primaries), int(frame.color_trc))
+
+
+def tagged_colors(primaries: int, transfer: int) -> WideColors | None:
+    """Numbers are of ISO/IEC 23091-2; HDR without primaries has those of BT.2020."""
+    if transfer in (_PQ, _HLG):
+        return WideColors("pq" if transfer == _PQ else "hlg", primaries if primaries in _TO_BT709 else _BT2020)
     return WideColors("sdr", primaries) if primaries == _BT2020 else None
 
 
@@ -80,12 +85,22 @@ def _graph(frame: VideoFrame, colors: WideColors) -> av.filter.Graph:
 
 @lru_cache
 def _cube(colors: WideColors) -> str:
-    """The table in Resolve's format; red varies fastest."""
+    """The table in Resolve's format."""
+    rows = "\n".join(" ".join(f"{level:.6f}" for level in row) for row in _table(colors).tolist())
+    return f"LUT_3D_SIZE {_TABLE_SIDE}\n{rows}\n"
+
+
+@lru_cache
+def picture_filter(colors: WideColors) -> ImageFilter.Color3DLUT:
+    """For Pillow's pictures in 8-bit RGB."""
+    return ImageFilter.Color3DLUT(_TABLE_SIDE, _table(colors).ravel().tolist())
+
+
+def _table(colors: WideColors) -> np.ndarray:
+    """(side^3, 3); red varies fastest."""
     axis = np.linspace(0, 1, _TABLE_SIDE)
     blue, green, red = np.meshgrid(axis, axis, axis, indexing="ij")
-    mapped = bt709_of(np.stack([red, green, blue], axis=-1).reshape(-1, 3), colors)
-    rows = "\n".join(" ".join(f"{level:.6f}" for level in row) for row in mapped.tolist())
-    return f"LUT_3D_SIZE {_TABLE_SIDE}\n{rows}\n"
+    return bt709_of(np.stack([red, green, blue], axis=-1).reshape(-1, 3), colors)
 
 
 def bt709_of(rgb: np.ndarray, colors: WideColors) -> np.ndarray:

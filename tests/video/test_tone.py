@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
+import pillow_heif
 import pytest
 
 from fcvideo.video.inputs import Source
@@ -13,6 +15,7 @@ from fcvideo.video.picture import RgbConverter
 from fcvideo.video.random_access import FrameGrabber
 from fcvideo.video.read import read_frames
 from fcvideo.video.segments import plan_segments
+from fcvideo.video.still import read_still
 from fcvideo.video.tone import WideColors, bt709_of
 
 PQ, HLG, SDR, BT2020 = 16, 18, 1, 9
@@ -129,3 +132,28 @@ def test_frames_at_given_times_are_mapped_too(tmp_path: Path) -> None:
     with FrameGrabber(str(tmp_path / "a.mp4")) as grabber:
         (frame,) = grabber.frames([0.05])
     assert np.abs(centers(frame.image) - PATCHES).max() <= 5
+
+
+def write_heic(path: Path, trc: int) -> None:
+    levels = np.round(signal(PATCHES, trc) * 65535).astype(np.uint16)
+    pixels = np.repeat(np.repeat(levels[None], SIDE, axis=1), SIDE, axis=0)
+    picture = pillow_heif.from_bytes("RGB;16", (SIDE * len(PATCHES), SIDE), pixels.tobytes())
+    picture.save(path, quality=100, chroma=444, matrix_coefficients=9, color_primaries=9, transfer_characteristics=trc)
+
+
+def write_avif(path: Path, trc: int) -> None:
+    with av.open(str(path), "w", format="avif") as container:
+        stream = container.add_stream("libsvtav1", rate=1, options={"crf": "5"})
+        stream.width, stream.height, stream.pix_fmt = SIDE * len(PATCHES), SIDE, "yuv420p10le"
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace, context.color_range = BT2020, trc, BT2020, 1
+        frame = frame_of(signal(PATCHES, trc))
+        frame.color_primaries, frame.color_trc, frame.colorspace, frame.color_range = BT2020, trc, BT2020, 1
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+
+
+@pytest.mark.parametrize("trc", [PQ, HLG])
+@pytest.mark.parametrize("write_picture", [write_avif, write_heic])
+def test_still_pictures_in_hdr_are_mapped(tmp_path: Path, trc: int, write_picture: Callable[[Path, int], None]) -> None:
+    write_picture(tmp_path / "a", trc)
+    assert np.abs(centers(read_still(tmp_path / "a")) - PATCHES).max() <= 12  # Pillow gives 8 bits
