@@ -10,7 +10,8 @@ from PIL import Image, ImageCms
 from fcvideo.errors import VideoError
 from fcvideo.video.inputs import Source
 
-DAMAGED = (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, KeyError, IndexError)  # Pillow's errors
+# What Pillow raises on damaged files, and the libraries of HEIF and AVIF below it.
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, KeyError, IndexError, RuntimeError)
 _MAX_PIXELS = 100_000_000  # 300 MB of RGB
 _BACKGROUND = "white"
 

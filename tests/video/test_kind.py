@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fcvideo.video.kind import kind_by_content, kind_by_name
 from fcvideo.video.probe import probe
 from fcvideo.video.read import Frame, read_frames
 from fcvideo.video.segments import plan_segments
+from fcvideo.video.still import read_still
 
 COLORS = ((200, 30, 30), (30, 160, 30), (40, 40, 210), (120, 120, 120))
 DURATIONS_MS = (100, 40, 250, 80)
@@ -37,12 +39,12 @@ def picture() -> Image.Image:
 
 
 def save_heic(path: Path, **options: object) -> None:
-    pillow_heif.from_pillow(picture()).save(path, quality=95, **options)
+    pillow_heif.from_pillow(picture()).save(path, quality=95, **({"format": "HEIF"} | options))
 
 
 @pytest.mark.parametrize("name", ["a.heic", "a.jpg", "a", "a.mp4"])
 def test_a_heic_is_a_picture_under_any_name(tmp_path: Path, name: str) -> None:
-    save_heic(tmp_path / name, format="HEIF")
+    save_heic(tmp_path / name)
     source = with_kind(Source(str(tmp_path / name), name))
     assert source.is_image
     info = probe(source)
@@ -146,3 +148,19 @@ def test_pictures_in_a_row_are_a_video_by_name(tmp_path: Path) -> None:
 def test_a_url_is_a_picture_by_the_suffix_before_its_query() -> None:
     assert Source("https://host/a.JPG?size=2", "a").is_image
     assert not Source("https://host/a.mp4?of=b.jpg", "a").is_image
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "HEIF"])
+def test_a_damaged_picture_is_an_error_of_its_own(tmp_path: Path, kind: str) -> None:
+    if kind == "HEIF":
+        save_heic(tmp_path / "a")
+    else:
+        picture().save(tmp_path / "a", kind)
+    whole, random = (tmp_path / "a").read_bytes(), np.random.default_rng(0)
+    for _ in range(100):
+        broken = bytearray(whole)
+        for at in random.integers(0, 600, 6):
+            broken[at % len(broken)] = int(random.integers(0, 256))
+        (tmp_path / "a").write_bytes(broken)
+        with contextlib.suppress(VideoError):
+            read_still(tmp_path / "a")
