@@ -14,9 +14,9 @@ from PIL import Image, ImageSequence
 
 from fcvideo.errors import VideoError
 from fcvideo.video.inputs import Source
-from fcvideo.video.srgb import DAMAGED, check_size, to_rgb
+from fcvideo.video.srgb import DAMAGED, check_size, to_rgb, too_large
 
-_MAX_PIXELS = 4_000_000_000  # of all pictures: ten minutes at 640 x 480 and 20 pictures a second
+_MAX_PIXELS = 150_000_000  # of all pictures, 450 MB at most: a minute of 320 x 240 and 30 pictures a second
 _PIXELS = "bgr0"
 _MILLISECOND = Fraction(1, 1000)
 _USUAL_MS = 100  # of a picture that names no duration, as browsers have it
@@ -44,6 +44,8 @@ def as_video(source: Source, file: IO[bytes]) -> io.BytesIO:
                 for packet in stream.encode(frame):
                     packet.duration = durations[packet.pts]
                     container.mux(packet)
+    except Image.DecompressionBombError as error:
+        raise too_large(source, str(error)) from error
     except DAMAGED as error:
         reason = " ".join(str(error).split())
         raise VideoError(
