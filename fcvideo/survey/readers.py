@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fcvideo.errors import VideoError
 from fcvideo.running.worker_process import WorkerPool, WorkerProcess
 from fcvideo.survey.reading import Chunk, FaceReader, Looking, VideoPlan, failed_chunk
+from fcvideo.text import public_text
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import Edition
 from fcvideo.video.segments import Segment
@@ -25,7 +26,7 @@ class ReaderProcess(WorkerProcess):
         try:
             (plan,) = self.ask("plan", (source, known), lambda _: None)
         except VideoError as error:
-            return VideoPlan(source, None, None, (), error.status, f"{source.path}: {error}")
+            return VideoPlan(source, None, None, (), error.status, public_text(f"{source.path}: {error}"))
         return plan
 
     def read(self, segment: Segment, video_id: str, tick: Tick) -> Iterator[Chunk]:
@@ -33,7 +34,7 @@ class ReaderProcess(WorkerProcess):
             yield from self.ask("read", (segment, video_id), lambda pts_seconds: tick(segment, pts_seconds))
         except VideoError as error:
             message = f"{segment.source.path}: segment {segment.index + 1} of {segment.num_segments}: {error}"
-            yield failed_chunk(segment, video_id, error.status, message, self._side_px)
+            yield failed_chunk(segment, video_id, error.status, public_text(message), self._side_px)
 
 
 class ReaderPool(WorkerPool[ReaderProcess]):

@@ -38,17 +38,23 @@ def container_crop(source: Source) -> Crop | None:
     """None where the whole picture is shown. Errors: VideoError."""
     with open_file(source) as file:
         try:
-            head = file.read(8)
-            size = file.seek(0, os.SEEK_END)
-            crop = None
-            if int.from_bytes(head[:4]) == _EBML:
-                crop = _of_matroska(file, size)
-            elif head[4:] in (b"ftyp", b"moov", b"wide", b"free", b"skip", b"mdat"):
-                crop = _of_mp4(file, size)
-        except (OSError, ValueError, ZeroDivisionError, IndexError):  # FFmpeg will say what is wrong with the file
-            return None
+            return crop_in(file)
         except Exception as error:  # a URL's connection
             raise reading_error(source, error) from error
+
+
+def crop_in(file: IO[bytes]) -> Crop | None:
+    """As `container_crop`, of an open file. Errors: those of a URL's file system."""
+    try:
+        head = file.read(8)
+        size = file.seek(0, os.SEEK_END)
+        crop = None
+        if int.from_bytes(head[:4]) == _EBML:
+            crop = _of_matroska(file, size)
+        elif head[4:] in (b"ftyp", b"moov", b"wide", b"free", b"skip", b"mdat"):
+            crop = _of_mp4(file, size)
+    except (ValueError, ZeroDivisionError, IndexError):  # FFmpeg will say what is wrong with the file
+        return None
     return crop if crop is not None and any(crop) and min(crop) >= 0 else None
 
 

@@ -13,7 +13,7 @@ import av
 
 from fcvideo.errors import VideoError, describe_error
 from fcvideo.video.container import demux, open_file, open_video, reading_error
-from fcvideo.video.cropping import Crop, container_crop
+from fcvideo.video.cropping import Crop, crop_in
 from fcvideo.video.decode import decode_in_order
 from fcvideo.video.inputs import Source
 from fcvideo.video.kind import HEAD_BYTES, is_animated_webp
@@ -49,10 +49,9 @@ class VideoInfo:
 
 def probe(source: Source) -> VideoInfo:
     """Opens the file and decodes up to the first picture. Errors: VideoError with a status of VIDEO_STATUSES."""
-    size_bytes, head = _size_and_head(source)
+    size_bytes, is_webp, crop = _first_look(source)
     if source.is_image:
         return _probe_image(source, size_bytes)
-    crop = container_crop(source)
     with open_video(source) as (container, stream):
         pictures = decode_in_order(demux(source, container, stream), stream)
         frame = next((picture.frame for picture in pictures if picture.frame is not None), None)
@@ -67,8 +66,8 @@ def probe(source: Source) -> VideoInfo:
         if duration_seconds is None:
             duration_seconds = _seconds(container.duration, Fraction(1, av.time_base))
         return VideoInfo(
-            container="webp" if is_animated_webp(head) else container.format.name,
-            codec="webp" if is_animated_webp(head) else stream.codec_context.name,
+            container="webp" if is_webp else container.format.name,
+            codec="webp" if is_webp else stream.codec_context.name,
             width=height if is_turned else width,
             height=width if is_turned else height,
             rotation_deg=rotation_deg,
@@ -176,8 +175,14 @@ def _content_hash(source: Source) -> str | None:
             raise reading_error(source, error) from error
 
 
-def _size_and_head(source: Source) -> tuple[int, bytes]:
+def _first_look(source: Source) -> tuple[int, bool, Crop | None]:
+    """Size in bytes, whether it is an animated WebP, and what of its pictures is shown."""
     with open_file(source) as file:
-        size_bytes = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        return size_bytes, file.read(HEAD_BYTES)
+        try:
+            size_bytes = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            is_webp = is_animated_webp(file.read(HEAD_BYTES))
+            file.seek(0)
+            return size_bytes, is_webp, crop_in(file)
+        except Exception as error:  # each file system raises its own kinds
+            raise reading_error(source, error) from error

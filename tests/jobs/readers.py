@@ -53,6 +53,15 @@ class PoisonedReader(LoggingReader):
             yield frame
 
 
+class KilledReader(ShortSegments):
+    """Dies at the beginning of any file of the name `poison`, and leaves nothing behind."""
+
+    def frames(self, segment: Segment) -> Iterator[Frame]:
+        if Path(segment.source.name).stem == "poison":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().frames(segment)
+
+
 class PoisonedPlanner(LoggingReader):
     def plan(self, source: Source, known: Edition | None = None) -> VideoPlan:
         if Path(source.name).stem == "poison":

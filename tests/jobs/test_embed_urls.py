@@ -13,8 +13,10 @@ import pytest
 from fcvideo.config import EmbedSettings
 from fcvideo.jobs.embed import embed
 from tests.jobs.embedding import videos_of
+from tests.jobs.readers import KilledReader
 from tests.video.test_container import RangeHandler
 
+NAMES = ("a.mp4", "bad.mp4", "gone.mp4", "poison.mp4")
 SECRETS = ("hunter2", "c0ffee", "t0ken")
 
 
@@ -32,6 +34,7 @@ def server(tmp_path: Path, make_video: Callable[..., Path]) -> Iterator[str]:
     folder = tmp_path / "served"
     folder.mkdir()
     make_video(folder / "a.mp4", num_frames=10)
+    (folder / "poison.mp4").write_bytes((folder / "a.mp4").read_bytes() + b"x")
     (folder / "bad.mp4").write_bytes(b"no video at all" * 100)
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(SignedHandler, directory=str(folder)))
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
@@ -44,22 +47,20 @@ def test_secrets_of_urls_are_in_no_file_and_no_message(
     tmp_path: Path, model: Path, server: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     query = f"?id=7&X-Amz-Signature={SECRETS[1]}&token={SECRETS[2]}"
-    urls = [f"{server}/{name}{query}" for name in ("a.mp4", "bad.mp4", "gone.mp4")]
+    urls = [f"{server}/{name}{query}" for name in NAMES]
     folder = tmp_path / "out"
     folder.mkdir()
     settings = EmbedSettings(
         inputs=tuple(urls), out=str(folder / "e.parquet"), model=str(model), gpus=0, progress="plain", workers=1
     )
-    summary = embed(settings)
-    assert (summary["videos"], summary["frames"], summary["failed"]) == (3, 10, 2)
+    summary = embed(settings, KilledReader)
+    assert (summary["videos"], summary["frames"], summary["failed"]) == (4, 10, 3)
     rows = videos_of(folder / "e.parquet")
     assert {name.partition("?")[0]: row["status"] for name, row in rows.items()} == {
-        **{"a.mp4": "ok", "bad.mp4": "not_media", "gone.mp4": "error"}
+        **{"a.mp4": "ok", "bad.mp4": "not_media", "gone.mp4": "error", "poison.mp4": "crashed"}
     }
     shown = server.replace(f"user:{SECRETS[0]}@", "")
-    assert sorted(row["video"] for row in rows.values()) == [
-        f"{shown}/{name}?id=7" for name in ("a.mp4", "bad.mp4", "gone.mp4")
-    ]
+    assert sorted(row["video"] for row in rows.values()) == [f"{shown}/{name}?id=7" for name in NAMES]
     said = "".join(capfd.readouterr())
     assert f"{shown}/gone.mp4?id=7: error" in said
     for secret in SECRETS:
