@@ -97,9 +97,9 @@ class FaceReader:
         video_id, info = None, None
         try:
             source = with_kind(source)
-            if known is not None and is_unchanged(source, known):
+            if known is not None and is_unchanged(source, known, lambda: self.tick(0.0)):
                 return VideoPlan(source, known.video_id, None, ())
-            video_id, modified_seconds, content_hash = edition(source)
+            video_id, modified_seconds, content_hash = edition(source, lambda: self.tick(0.0))
             info = replace(probe(source), modified_seconds=modified_seconds, content_hash=content_hash)
             looking = self.looking
             segments = plan_segments(source, self.segment_seconds, looking.start_seconds, looking.duration_seconds)
