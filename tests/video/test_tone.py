@@ -99,7 +99,9 @@ def test_highlights_are_compressed_and_keep_their_order() -> None:
 
 
 def test_the_curves_are_near_ffmpegs(media: Path) -> None:
-    """What zscale and tonemap gave for the wall behind the face."""
+    """What zscale and tonemap gave for the wall behind the face; the made videos above hold the same without them."""
+    if not (media / "field" / "hlg_face.mov").exists():
+        pytest.skip("no development material")
     for name, wall in (("hlg_face.mov", (224, 145, 55)), ("pq_face.mp4", (235, 152, 58))):
         (segment,) = plan_segments(Source(str(media / "field" / name), name))
         image = next(read_frames(segment)).image
