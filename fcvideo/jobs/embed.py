@@ -6,8 +6,8 @@ inputs -> plans -> segments -> [read, find, crop] -> [encode, write a part] -> c
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 from fcvideo import __version__
@@ -23,7 +23,6 @@ from fcvideo.survey.spans import missing_seconds
 from fcvideo.survey.survey import Survey, make_looking
 from fcvideo.tables.parts import Begun, Parts, inputs_key, video_key
 from fcvideo.tables.result import Result
-from fcvideo.tables.schema import writable
 from fcvideo.video.inputs import Source, resolve_inputs
 
 FAILURES_SHOWN = 20
@@ -42,7 +41,8 @@ class _Run:
     def __init__(self, settings: EmbedSettings, reader: type[FaceReader], stack: ExitStack) -> None:
         self.started = time.monotonic()
         self.settings, self.stack = settings, stack
-        self.sources = [_nameable(source) for source in resolve_inputs(settings.inputs, settings.limit)]
+        self.reporter = stack.enter_context(Reporter(settings.progress))
+        self.sources = _videos(resolve_inputs(settings.inputs, settings.limit, say=self.reporter.say))
         self.result = Result(settings.out)
         self.parts = Parts(self.result.parts_folder)
         self.config = load_config(settings.model)
@@ -57,7 +57,6 @@ class _Run:
             parts_folder=self.parts.folder.absolute(),
         )
         self.identity = _identity(settings, precision)
-        self.reporter = stack.enter_context(Reporter(settings.progress))
         looking = make_looking(settings, self.config, settings.fps)
         self.survey = Survey(settings, reader, looking, encoding, self.gpus, self.reporter, stack)
 
@@ -148,11 +147,12 @@ class _Run:
         }
 
 
-def _nameable(source: Source) -> Source:
+def _videos(sources: Sequence[Source]) -> list[Source]:
     """Errors: InputError for a table, whose JPEG bytes FFmpeg would take for a video."""
-    if source.path.lower().endswith(".parquet"):
-        raise InputError(f"{source.path}: found a table, expected a video; prepare and train take tables of crops")
-    return replace(source, name=writable(source.name))
+    for source in sources:
+        if source.path.lower().endswith(".parquet"):
+            raise InputError(f"{source.path}: found a table, expected a video; prepare and train take tables of crops")
+    return list(sources)
 
 
 def _identity(settings: EmbedSettings, precision: str) -> dict[str, Any]:
