@@ -17,7 +17,7 @@ def test_a_source_that_was_edited_is_rendered_again(tmp_path: Path):
     place, (order,) = altered(seen_sources([str(video)], "out/", None), None, [str(video)], f"{tmp_path}/out/")
     source = order.source.source
     parts = Parts(place.parts_folder)
-    parts.claim({}, overwrite=False)
+    parts.claim({}, "inputs", overwrite=False)
 
     def is_finished() -> bool:
         records = Records(place, parts, {}, is_fresh=False)
