@@ -24,11 +24,11 @@ import torch
 
 from fcvideo.faces.crop import Framing, crop_affine, crop_face
 from fcvideo.faces.detect import FaceDetector
-from fcvideo.jobs.encoding import Encoding, FaceEncoder
-from fcvideo.jobs.reading import CHUNK_FACES
 from fcvideo.models.store import load_config
 from fcvideo.rendering.renderer import Moment, Rendering, make_renderer
 from fcvideo.rendering.target import Target
+from fcvideo.survey.encoding import Encoding, FaceEncoder
+from fcvideo.survey.reading import CHUNK_FACES
 from fcvideo.video.inputs import resolve_inputs
 from fcvideo.video.read import read_frames
 from fcvideo.video.segments import plan_segments

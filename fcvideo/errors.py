@@ -13,11 +13,16 @@ FcvideoError                 exit 1
 
 from __future__ import annotations
 
+from fcvideo.text import public_text
+
 
 class FcvideoError(Exception):
     """Root of the tree. `exit_code` is what the command ends with."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(public_text(message))
 
 
 class UsageError(FcvideoError):
@@ -57,3 +62,8 @@ class VideoError(FcvideoError):
 
 class TrainingError(FcvideoError):
     pass
+
+
+def describe_error(error: BaseException) -> str:
+    """One line: the kind and its text."""
+    return public_text(" ".join(f"{type(error).__name__}: {error}".split()))

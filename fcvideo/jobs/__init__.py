@@ -1,1 +1,1 @@
-"""The commands, composed of stages and spread by Ray. The only place that knows Ray."""
+"""The commands, a file each that reads as its recipe."""

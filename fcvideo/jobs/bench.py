@@ -20,10 +20,10 @@ from fcvideo.evaluation.pictures import FaceCrops, LabelledSet, PairSet, Picture
 from fcvideo.evaluation.pose_sets import ANGLES, read_pose_sets
 from fcvideo.evaluation.verification_sets import draw_pairs, read_pair_set
 from fcvideo.faces.crop import Framing
-from fcvideo.jobs.devices import resolve_gpus
-from fcvideo.jobs.progress import Reporter
 from fcvideo.models.facecycle import FaceCycle
 from fcvideo.models.store import load_config, load_model
+from fcvideo.running.devices import resolve_gpus
+from fcvideo.running.progress import Reporter
 from fcvideo.tables.columns import Kind
 
 SIDE_BY_SIDE = ("expression", "identity", "map", "hog", "lbp", "pixels")

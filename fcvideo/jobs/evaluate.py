@@ -32,8 +32,8 @@ from fcvideo.evaluation.report import NAME as REPORT
 from fcvideo.evaluation.report import write_report
 from fcvideo.evaluation.verification import verify
 from fcvideo.jobs.bench import Bench
-from fcvideo.jobs.progress import Reporter
 from fcvideo.jobs.result_table import print_tables
+from fcvideo.running.progress import Reporter
 from fcvideo.tables.columns import column_names
 
 Result = dict[str, Any]

@@ -22,19 +22,19 @@ from fcvideo.clips.shards import UNFINISHED
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import DEFAULT_MODEL, PrepareSettings, TrainSettings
 from fcvideo.errors import FcvideoError, InputError, OutputError, SettingsError, TrainingError
-from fcvideo.jobs.cluster import cluster_cores, cluster_gpus, ray_cluster
-from fcvideo.jobs.devices import resolve_gpus
 from fcvideo.jobs.model_face import write_mean_face
 from fcvideo.jobs.prepare import prepare
-from fcvideo.jobs.progress import Reporter
 from fcvideo.models.facecycle import FaceCycleConfig
 from fcvideo.models.store import CONFIG, locate_model
 from fcvideo.models.vgg import load_vgg
+from fcvideo.running.cluster import cluster_cores, cluster_gpus, ray_cluster
+from fcvideo.running.devices import resolve_gpus
+from fcvideo.running.progress import Reporter
 from fcvideo.training import moco
 from fcvideo.training.loop import FIRST_PICTURES, LESSON, Rank, run_rank
 from fcvideo.training.plan import count_steps, num_stills, resolve_recipe
 from fcvideo.training.recipes import Recipe
-from fcvideo.video.inputs import VIDEO_SUFFIXES
+from fcvideo.video.kind import VIDEO_SUFFIXES
 
 RESULTS = ("checkpoints", "curves", "sheets", "model")  # what a run leaves in OUT, and --overwrite removes
 BEFORE_STAGES = {FIRST_PICTURES: "first pictures", LESSON: "lesson"}

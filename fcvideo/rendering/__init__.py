@@ -1,1 +1,1 @@
-"""Turns faces and motions into pictures: portraits, their motion at full size, panels. Knows no files and no Ray."""
+"""Turns faces and motions into pictures, frame by frame, a segment at a time. Knows no Ray."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fcvideo.jobs.cluster import ray_cluster
+from fcvideo.running.cluster import ray_cluster
 
 
 @pytest.fixture(scope="session")

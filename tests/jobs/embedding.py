@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from fcvideo.config import EmbedSettings
 from fcvideo.jobs.embed import embed
-from fcvideo.jobs.reading import FaceReader
+from fcvideo.survey.reading import FaceReader
 
 
 def run(*inputs: Path, out: Path | str, model: Path, reader: type[FaceReader] = FaceReader, **settings: Any) -> dict:

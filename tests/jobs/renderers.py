@@ -7,8 +7,8 @@ import signal
 import time
 from pathlib import Path
 
-from fcvideo.jobs.reading import FaceReader
-from fcvideo.jobs.render_segment import Piece, Rendered, SegmentRenderer
+from fcvideo.rendering.segment import Piece, Rendered, SegmentRenderer
+from fcvideo.survey.reading import FaceReader
 
 
 class SomeSegments(FaceReader):

@@ -11,11 +11,11 @@ from typing import Any
 import av
 import numpy as np
 
+from fcvideo.assembly.task import Stages
 from fcvideo.config import DeidentifySettings, FrontalizeSettings, ReenactSettings
 from fcvideo.jobs.deidentify import deidentify
 from fcvideo.jobs.frontalize import frontalize
 from fcvideo.jobs.reenact import reenact
-from fcvideo.jobs.task import Stages
 
 # No face at first, then one, which goes away for longer than is bridged, and comes back.
 NUM_FRAMES, NUM_FACES = 84, 48

@@ -17,8 +17,8 @@ from PIL import Image
 
 from fcvideo.config import EvaluateSettings, resolve
 from fcvideo.errors import InputError, ResourceError, SettingsError
-from fcvideo.jobs import devices
 from fcvideo.jobs.evaluate import evaluate
+from fcvideo.running import devices
 from tests.evaluation.datasets import jpeg, write_csv, write_parquet
 from tests.tables.rows import face_rows
 

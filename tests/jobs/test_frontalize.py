@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fcvideo.assembly.task import Stages
 from fcvideo.errors import InputError, OutputError
-from fcvideo.jobs.task import Stages
 from fcvideo.video.inputs import Source
 from fcvideo.video.read import read_frames
 from fcvideo.video.segments import plan_segments

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fcvideo.assembly.task import Stages
 from fcvideo.config import EmbedSettings
 from fcvideo.errors import InputError, OutputError, SettingsError
 from fcvideo.jobs.embed import embed
-from fcvideo.jobs.task import Stages
 from fcvideo.video.provenance import read_mark
 from tests.jobs.renderers import LoggingRenderer, SomeSegments, begun_segments
 from tests.jobs.rendering import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fcvideo.jobs.task import Stages
+from fcvideo.assembly.task import Stages
 from tests.jobs.renderers import PoisonedRenderer, SomeSegments
 from tests.jobs.rendering import counts, digests, faces_of, run_frontalize, write_clip
 

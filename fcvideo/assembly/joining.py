@@ -1,0 +1,70 @@
+"""Makes outputs whole: joins their segments with the source's sound, beside the rendering, in a process of its own."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from fcvideo.assembly.join_process import Finisher
+from fcvideo.assembly.segment_plan import OrderPlan
+from fcvideo.errors import VideoError
+from fcvideo.rendering.segment import Rendered
+from fcvideo.running.worker_process import WorkerProcess
+from fcvideo.survey.ledger import UNFAILED
+from fcvideo.video.inputs import Source
+from fcvideo.video.provenance import Mark
+
+
+class Finishing:
+    """One output after the other. Targets are looked for in the same process, for they too are anyone's files."""
+
+    def __init__(self, mark: Mark, *, has_sound: bool, is_excerpt: bool, stack: ExitStack) -> None:
+        self._mark, self._has_sound, self._is_excerpt = mark, has_sound, is_excerpt
+        self._thread = ThreadPoolExecutor(1)
+        stack.callback(self._thread.shutdown, cancel_futures=True)
+        self._process = WorkerProcess(Finisher)
+        stack.callback(self._process.close)  # first, so that the thread need not wait for it
+
+    def find_target(
+        self, source: Source, time_seconds: float | None, model: str, min_face_px: int, score: float, path: Path
+    ) -> None:
+        """Writes the target's file. Errors: InputError for one that cannot be read or shows no face, VideoError."""
+        arguments = source, time_seconds, model, min_face_px, score, path
+        list(self._process.ask("find_target", arguments, lambda _: None))
+
+    def submit(self, plan: OrderPlan, receipts: dict[int, Rendered]) -> Future[dict[str, Any]]:
+        """The output's row, when its file is there. Errors, in the future: OutputError."""
+        return self._thread.submit(self._finish, plan, receipts)
+
+    def _finish(self, plan: OrderPlan, receipts: dict[int, Rendered]) -> dict[str, Any]:
+        rendered = [receipts[piece.segment.index] for piece in plan.pieces]
+        failure = next((receipt for receipt in rendered if receipt.status not in UNFAILED), None)
+        if failure is not None:
+            return {"status": failure.status, "error": failure.error}
+        try:
+            sound = self._join(plan)
+        except VideoError as error:
+            return {"status": error.status, "error": str(error)}
+        return {
+            "status": "ok",
+            "error": None,
+            "frames": sum(receipt.num_frames for receipt in rendered),
+            "faces": sum(receipt.num_faces for receipt in rendered),
+            "held": sum(receipt.num_held for receipt in rendered),
+            "missing": sum(receipt.num_missing for receipt in rendered),
+            "lost": sum(receipt.num_lost for receipt in rendered),
+            "others": plan.num_others,
+            "sound": sound,
+        }
+
+    def _join(self, plan: OrderPlan) -> str:
+        source, paths = plan.order.source, [piece.path for piece in plan.pieces]
+        if source.is_image:
+            paths[0].replace(plan.order.path)
+            return "none"
+        sound = source.source if self._has_sound and not source.is_table else None
+        arguments = paths, plan.order.path, sound, self._mark, self._is_excerpt
+        (joined,) = self._process.ask("join", arguments, lambda _: None)
+        return joined.sound
