@@ -30,7 +30,7 @@ VIDEO_STATUSES = (
     "not_media",  # no container that FFmpeg's whitelisted demuxers know
     "no_video",  # a container without a video stream
     "no_frames",  # a video stream that gives no picture
-    "refused",  # a playlist or another format that names other files
+    "refused",  # a playlist or another format that names other files; an encrypted file
     "crashed",  # killed its worker twice
     "error",  # anything else; the message says what
 )

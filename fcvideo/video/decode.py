@@ -1,12 +1,14 @@
 """Decodes packets into pictures in display order and goes on past damage, for `read` and `probe`.
 
-Two ways: `decode_indexed` where every packet is one frame with its own time stamp, so that a frame that never comes is
-noticed; `decode_in_order` for all other files, which trusts the decoder's order and repairs what has no time.
+Three ways: `decode_indexed` where every packet is one frame with its own time stamp, so that a frame that never comes
+is noticed; `decode_untimed` where the container stores no presentation times; `decode_in_order` for all other files,
+which trusts the decoder's order and repairs what has no time.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -153,6 +155,36 @@ def decode_in_order(packets: Iterable[Packet | None], stream: VideoStream) -> It
             yield Picture(pts, frame, taint.covers(pts) or frame.is_corrupt, is_repaired)
     while lost:
         yield _lost_picture(heapq.heappop(lost), clock)
+
+
+def decode_untimed(packets: Iterable[Packet | None], stream: VideoStream) -> Iterator[Picture]:
+    """Every frame as the decoder puts them out, of a container that has decoding times alone (AVI, some ASF and MXF).
+
+    What FFmpeg guesses for presentation times is in disorder there. The decoder's order is right, and the n-th frame
+    is shown when the n-th packet was due, later by what the first packet waits.
+    """
+    taint, clock = _Taint(), _Clock(stream)
+    due: deque[int | None] = deque()
+    delay: int | None = None
+    for packet in packets:
+        if packet is None:
+            taint.hit()
+            continue
+        if not is_flush(packet):
+            taint.see(packet)
+            if delay is None and packet.pts is not None and packet.dts is not None:
+                delay = packet.pts - packet.dts
+            if not packet.is_discard:
+                due.append(None if packet.dts is None else packet.dts + (delay or 0))
+        frames = _decode(packet)
+        if frames is None:
+            taint.hit()
+            if not packet.is_discard and not is_flush(packet):
+                yield _lost_picture((bool(due) and due[0] is not None, (due.popleft() if due else None) or 0), clock)
+            continue
+        for frame in frames:
+            pts, is_repaired = clock.read(due.popleft() if due else None, frame.key_frame)
+            yield Picture(pts, frame, taint.covers(pts) or frame.is_corrupt, is_repaired)
 
 
 def _lost_picture(lost: tuple[bool, int], clock: _Clock) -> Picture:
