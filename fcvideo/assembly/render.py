@@ -17,10 +17,12 @@ from fcvideo import __version__
 from fcvideo.assembly.execution import Execution
 from fcvideo.assembly.joining import Finishing
 from fcvideo.assembly.motion_source import SourceRows, Window, rows_of_parts
+from fcvideo.assembly.names import Ids
 from fcvideo.assembly.orders import Order
-from fcvideo.assembly.record import Ids, Records, output_key
+from fcvideo.assembly.record import Records, output_key
 from fcvideo.assembly.segment_plan import OrderPlan, PlannedSource, plan_order, plan_source
 from fcvideo.assembly.task import Stages, Task, known_fingerprint, read_point
+from fcvideo.atomic import too_long
 from fcvideo.config import RenderSettings
 from fcvideo.errors import InputError, SettingsError, VideoError
 from fcvideo.faces.crop import Framing
@@ -142,6 +144,9 @@ class _Run:
         known_ids: dict[str, str | VideoError] = {}
         orders = []
         for order in self.task.orders:
+            if problem := too_long(order.path):
+                self._fail(order, "error", f"{order.path}: {problem}; rename the input, or render it alone with --out")
+                continue
             ids: Ids = {}
             try:
                 ids["source"] = known_fingerprint(order.source.source, known_ids)
@@ -155,12 +160,16 @@ class _Run:
                 continue
             orders.append(order)
             self.ids[order.name] = ids
-        if not self.settings.dry_run:
-            for order in orders:
+        if self.settings.dry_run:
+            return orders
+        for order in orders:
+            try:
                 self.records.begin(order, self.ids[order.name])
-            if self.settings.overwrite:
-                self.records.forget(orders)
-        return orders
+            except VideoError as error:
+                self._fail(order, error.status, str(error))
+        if self.settings.overwrite:
+            self.records.forget(orders)
+        return self._still_wanted(orders)
 
     def _find_targets(self, orders: Sequence[Order], finishing: Finishing) -> dict[Source, Path]:
         """Files of all targets. Errors: InputError for the only one."""
@@ -289,6 +298,7 @@ class _Run:
             "sound": "none",
             **values,
             "ids": ids,
+            "owner": order.owner,
         }
         self.rows[order.name] = row
         if ids is not None:
