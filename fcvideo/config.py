@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from fcvideo.errors import SettingsError
+from fcvideo.atomic import too_long
+from fcvideo.errors import OutputError, SettingsError
 
 Progress = Literal["auto", "plain", "jsonl", "none"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -315,7 +316,8 @@ Settings = TypeVar("Settings", bound=JobSettings)
 def resolve(kind: type[Settings], flags: dict[str, Any], file: Path | None = None) -> Settings:
     """Settings from flags (None: not given), then `file`, then defaults.
 
-    Errors: SettingsError for an unreadable file, an unknown key, or a value of the wrong type or size.
+    Errors: SettingsError for an unreadable file, an unknown key, or a value of the wrong type or size;
+    OutputError for a name that no file can have.
     """
     values = _read_toml(kind, file) if file is not None else {}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
@@ -344,6 +346,8 @@ def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
         value = values[spec.name]
         if not _fits(value, hints[spec.name]):
             raise SettingsError(f"{spec.name}: found {value!r}, expected {_describe(hints[spec.name])}")
+        if spec.name == "out" and value is not None and (problem := too_long(Path(value))):
+            raise OutputError(f"{value}: {problem}; choose another --out")
         minimum = spec.metadata["minimum"]
         if minimum is not None and value < minimum:
             raise SettingsError(f"{spec.name}: found {value}, expected at least {minimum:g}")

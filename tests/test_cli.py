@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 
 from fcvideo import __version__
-from fcvideo.config import EmbedSettings, TrainSettings, resolve
-from fcvideo.errors import SettingsError
+from fcvideo.config import (
+    EmbedSettings,
+    EvaluateSettings,
+    JobSettings,
+    PrepareSettings,
+    ReenactSettings,
+    TrainSettings,
+    resolve,
+)
+from fcvideo.errors import OutputError, SettingsError
 
 FCVIDEO = [sys.executable, "-m", "fcvideo"]
 
@@ -88,3 +96,10 @@ def test_a_wrong_file_is_refused(text: str, message: str, tmp_path: Path) -> Non
 def test_the_defaults_are_valid() -> None:
     assert resolve(EmbedSettings, {}) == EmbedSettings()
     assert resolve(TrainSettings, {}) == TrainSettings()
+
+
+@pytest.mark.parametrize("kind", [EmbedSettings, PrepareSettings, TrainSettings, ReenactSettings, EvaluateSettings])
+def test_an_output_whose_name_is_too_long_is_refused_at_once(kind: type[JobSettings], tmp_path: Path) -> None:
+    for out in ("a" * 256, f"{'é' * 128}/x.mp4"):
+        with pytest.raises(OutputError, match="found a name of 256 bytes, expected at most 255; choose another --out"):
+            resolve(kind, {"out": f"{tmp_path}/{out}"})
