@@ -20,11 +20,13 @@ from fcvideo.video.provenance import Mark
 class Finishing:
     """One output after the other. Targets are looked for in the same process, for they too are anyone's files."""
 
-    def __init__(self, mark: Mark, *, has_sound: bool, is_excerpt: bool, stack: ExitStack) -> None:
+    def __init__(
+        self, finisher: type[Finisher], mark: Mark, *, has_sound: bool, is_excerpt: bool, stack: ExitStack
+    ) -> None:
         self._mark, self._has_sound, self._is_excerpt = mark, has_sound, is_excerpt
         self._thread = ThreadPoolExecutor(1)
         stack.callback(self._thread.shutdown, cancel_futures=True)
-        self._process = WorkerProcess(Finisher)
+        self._process = WorkerProcess(finisher)
         stack.callback(self._process.close)  # first, so that the thread need not wait for it
 
     def find_target(
@@ -45,8 +47,8 @@ class Finishing:
             return {"status": failure.status, "error": failure.error}
         try:
             sound = self._join(plan)
-        except VideoError as error:
-            return {"status": error.status, "error": str(error)}
+        except VideoError as error:  # whatever it was, what is rendered waits for another try
+            return {"status": "error", "error": f"its {len(rendered)} segments are kept, but not joined: {error}"}
         return {
             "status": "ok",
             "error": None,

@@ -87,6 +87,10 @@ class Records:
     def folder(self, order: Order) -> Path:
         return self._parts.folder / output_key(order)
 
+    def has_results(self, order: Order) -> bool:
+        """Whether a segment is rendered, or all of it."""
+        return any(part.stem.isdigit() or part.name == "done.json" for part in self.folder(order).glob("*.json"))
+
     def finish(self, order: Order, row: dict[str, Any]) -> None:
         """Keeps the row, and drops the parts of an output that needs nothing more."""
         if row["status"] in WORTH_ANOTHER_TRY:

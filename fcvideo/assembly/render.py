@@ -115,11 +115,12 @@ class _Run:
         try:
             if orders:
                 self._make(orders)
-        except InputError:  # nothing was rendered; what is here would stand in the way of the right command
-            self.parts.remove(self._keys(self.task.orders))
-            if self.task.place.is_folder:
-                with suppress(OSError):  # it is not empty
-                    self.task.place.path.rmdir()
+        except InputError:  # what is here would stand in the way of the right command, unless some is rendered
+            if not any(self.records.has_results(order) for order in self.task.orders):
+                self.parts.remove(self._keys(self.task.orders))
+                if self.task.place.is_folder:
+                    with suppress(OSError):  # it is not empty
+                        self.task.place.path.rmdir()
             raise
         return self._close()
 
@@ -129,7 +130,9 @@ class _Run:
         survey = None if all(order.source.is_table for order in orders) else self._survey()
         mark = Mark(self.task.kind, self.settings.model, self.model_hash, __version__, self.task.compose == "paste")
         has_sound = self.settings.audio == "copy"
-        finishing = Finishing(mark, has_sound=has_sound, is_excerpt=self.window.is_excerpt, stack=self.stack)
+        finishing = Finishing(
+            self.stages.finisher, mark, has_sound=has_sound, is_excerpt=self.window.is_excerpt, stack=self.stack
+        )
         targets = self._find_targets(orders, finishing)
         sources = self._look_at(self._still_wanted(orders), survey)
         plans = self._plan(self._still_wanted(orders), sources, targets, mark)
@@ -315,8 +318,7 @@ class _Run:
         """Whether the same command again could go on with what there is of it."""
         if self.rows[order.name]["status"] not in WORTH_ANOTHER_TRY or not self.parts.folder.is_dir():
             return False
-        has_segments = any(self.records.folder(order).glob("*.mp4"))
-        return has_segments or bool(self.parts.finished(video_key(order.source.key)))
+        return self.records.has_results(order) or bool(self.parts.finished(video_key(order.source.key)))
 
     def _keys(self, closed: Sequence[Order]) -> list[str]:
         """Parts folders of outputs, and of sources that no other output needs."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fcvideo.assembly.join_process import Finisher
 from fcvideo.assembly.motion_source import CodeTable
 from fcvideo.assembly.orders import Order, Place
 from fcvideo.config import Compose, Neutral
@@ -32,10 +33,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Stages:
-    """Who reads and who renders; tests put others in."""
+    """Who reads, renders and joins; tests put others in."""
 
     reader: type[FaceReader] = FaceReader
     renderer: type[SegmentRenderer] = SegmentRenderer
+    finisher: type[Finisher] = Finisher
 
 
 def known_fingerprint(source: Source, known: dict[str, str | VideoError]) -> str:
