@@ -14,6 +14,7 @@ from fcvideo.rendering.segment import Rendered
 from fcvideo.running.worker_process import WorkerProcess
 from fcvideo.survey.ledger import UNFAILED
 from fcvideo.video.inputs import Source
+from fcvideo.video.join import Joined
 from fcvideo.video.provenance import Mark
 
 
@@ -46,7 +47,7 @@ class Finishing:
         if failure is not None:
             return {"status": failure.status, "error": failure.error}
         try:
-            sound = self._join(plan)
+            joined = self._join(plan)
         except VideoError as error:  # whatever it was, what is rendered waits for another try
             return {"status": "error", "error": f"its {len(rendered)} segments are kept, but not joined: {error}"}
         return {
@@ -58,15 +59,26 @@ class Finishing:
             "missing": sum(receipt.num_missing for receipt in rendered),
             "lost": sum(receipt.num_lost for receipt in rendered),
             "others": plan.num_others,
-            "sound": sound,
+            **({} if joined is None else _told(joined)),
         }
 
-    def _join(self, plan: OrderPlan) -> str:
+    def _join(self, plan: OrderPlan) -> Joined | None:
+        """None for a picture."""
         source, paths = plan.order.source, [piece.path for piece in plan.pieces]
         if source.is_image:
             paths[0].replace(plan.order.path)
-            return "none"
-        sound = source.source if self._has_sound and not source.is_table else None
-        arguments = paths, plan.order.path, sound, self._mark, self._is_excerpt
+            return None
+        video = None if source.is_table else source.source
+        arguments = paths, plan.order.path, video if self._has_sound else None, video, self._mark, self._is_excerpt
         (joined,) = self._process.ask("join", arguments, lambda _: None)
-        return joined.sound
+        return joined
+
+
+def _told(joined: Joined) -> dict[str, Any]:
+    return {
+        "sound": joined.sound,
+        "subtitles": joined.num_subtitles,
+        "chapters": joined.num_chapters,
+        "left_out": list(joined.left_out),
+        "shifted_seconds": joined.shift_seconds,
+    }

@@ -45,6 +45,7 @@ FAILURES_SHOWN = 20
 BAD_TARGET = "bad_target"  # status of an output whose target shows no face
 HOLD_SECONDS = 1.0  # that an identity stays covered where its face is not found
 COUNTS = ("frames", "faces", "held", "missing", "lost", "others")
+UNJOINED = {"sound": "none", "subtitles": 0, "chapters": 0, "left_out": [], "shifted_seconds": 0.0}
 
 
 Looked = dict[str, tuple[VideoState | None, SourceRows]]  # sources by key; a table's have no state
@@ -298,7 +299,7 @@ class _Run:
             "source": order.source.source.name,
             "target": None if order.target is None else order.target.name,
             **dict.fromkeys(COUNTS, 0),
-            "sound": "none",
+            **UNJOINED,
             **values,
             "ids": ids,
             "owner": order.owner,
@@ -309,7 +310,7 @@ class _Run:
 
     def _close(self) -> dict[str, Any]:
         """The record on the disk, parts of what needs nothing more removed; the summary."""
-        rows = [self.rows[order.name] for order in self.task.orders]
+        rows = [UNJOINED | self.rows[order.name] for order in self.task.orders]
         self.records.close(rows)
         self.parts.remove(self._keys([order for order in self.task.orders if not self._is_open(order)]))
         return self._summarize(rows)
@@ -343,6 +344,14 @@ class _Run:
             "outputs": len(rows) - len(failed),
             **{name: sum(row[name] for row in rows) for name in COUNTS},
             "sound": dict(Counter(row["sound"] for row in rows if row["status"] == "ok")),
+            "subtitles": sum(row["subtitles"] for row in rows),
+            "chapters": sum(row["chapters"] for row in rows),
+            "left_out": {row["output"]: row["left_out"] for row in rows if row["left_out"]},
+            "shifted_seconds": {
+                row["output"]: row["shifted_seconds"]
+                for row in rows
+                if row["shifted_seconds"] and not self.window.is_excerpt
+            },
             "failed": len(failed),
             "seconds": round(time.monotonic() - self.started, 3),
             "out": str(self.task.place.path),
