@@ -245,7 +245,9 @@ class RenderSettings(RunSettings):
     smooth_codes: float = setting(0.0, "Smooth expression over this many seconds; 0 leaves it.", minimum=0)
     audio: Literal["copy", "none"] = setting("copy", "Copy the sound, or leave it out.")
     codec: Codec = setting("h264", "Video codec of the result.")
-    crf: int = setting(18, "Quality of the video: lower is better and larger.", minimum=0, maximum=63)
+    crf: int | None = setting(
+        None, "Quality of the video: lower is better and larger; 18 by default.", minimum=0, maximum=63
+    )
     lossless: bool = setting(False, "Encode without any loss (large, and not for browsers).")
     start: float | None = setting(None, "Begin at this presentation time, in seconds.")
     duration: float | None = setting(None, "Render this many seconds from the start.", minimum=0)

@@ -21,7 +21,7 @@ from fcvideo.assembly.names import Ids
 from fcvideo.assembly.orders import Order
 from fcvideo.assembly.record import Records, output_key
 from fcvideo.assembly.segment_plan import OrderPlan, PlannedSource, plan_order, plan_source
-from fcvideo.assembly.task import Stages, Task, known_fingerprint, read_point
+from fcvideo.assembly.task import Stages, Task, known_fingerprint, read_point, refuse_idle
 from fcvideo.atomic import too_long
 from fcvideo.config import RenderSettings
 from fcvideo.errors import InputError, SettingsError, VideoError
@@ -64,7 +64,8 @@ class _Run:
     def __init__(self, settings: RenderSettings, task: Task, stages: Stages, stack: ExitStack) -> None:
         self.started = time.monotonic()
         self.settings, self.task, self.stages, self.stack = settings, task, stages, stack
-        self.coding = Coding(settings.codec, settings.crf, settings.lossless)
+        refuse_idle(settings, task)
+        self.coding = Coding(settings.codec, Coding.crf if settings.crf is None else settings.crf, settings.lossless)
         self.window = Window(settings.start, settings.duration)
         self.config = load_config(settings.model)
         self.model = str(locate_model(settings.model).absolute())
@@ -87,7 +88,7 @@ class _Run:
     def _identity(self) -> dict[str, Any]:
         """Whatever decides what the pictures look like, but for what they are made of."""
         settings, task = self.settings, self.task
-        names = ("size", "face", "at", "smooth_codes", "audio", "codec", "crf", "lossless", "start", "duration")
+        names = ("size", "face", "at", "smooth_codes", "audio", "codec", "lossless", "start", "duration")
         return {
             "version": __version__,
             "command": task.kind,
@@ -97,6 +98,7 @@ class _Run:
             "is_relative": task.is_relative,
             "target_time": task.target_time,
             "precision": self.precision,
+            "crf": self.coding.crf,
             **{name: getattr(settings, name) for name in (*names, "min_face", "score")},
         }
 
@@ -171,6 +173,9 @@ class _Run:
                 self.records.begin(order, self.ids[order.name])
             except VideoError as error:
                 self._fail(order, error.status, str(error))
+        for order in self._still_wanted(orders):
+            if order.path.is_dir():
+                self._fail(order, "error", f"{order.path}: found a folder of this name, expected room for a file")
         if self.settings.overwrite:
             self.records.forget(orders)
         return self._still_wanted(orders)

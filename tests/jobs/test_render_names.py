@@ -88,3 +88,18 @@ def test_a_name_of_its_own_of_any_length_is_written(tmp_path: Path, tiny_model: 
         assert run_frontalize(tmp_path / "x.png", model=tiny_model, out=str(out))["outputs"] == 1
         assert out.exists()
     assert leftovers(tmp_path) == []
+
+
+def test_a_place_that_is_taken_fails_alone(tmp_path: Path, tiny_model: Path, face: Image.Image):
+    folder, out = tmp_path / "s", tmp_path / "out"
+    for name in ("file/x.png", "folder.bmp", "folder.png/x.png", "z.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        face.save(folder / name)
+    out.mkdir()
+    (out / "file").write_text("in the way of a folder")
+    summary = run_frontalize(folder, model=tiny_model, out=f"{out}/")
+    assert (summary["exit_code"], summary["outputs"], summary["failed"]) == (3, 2, 2)
+    failed = {name: row["error"] for name, row in rows_of(out).items() if row["status"] == "error"}
+    assert failed.keys() == {"file/x.png", "folder.png"}
+    assert "cannot be written (File exists)" in failed["file/x.png"]
+    assert "found a folder of this name" in failed["folder.png"]
