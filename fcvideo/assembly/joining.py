@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -74,11 +76,27 @@ class Finishing:
         return joined
 
 
+UNJOINED: dict[str, Any] = {"sound": "none", "subtitles": 0, "chapters": 0, "left_out": [], "shifted_seconds": 0.0}
+
+
 def _told(joined: Joined) -> dict[str, Any]:
+    """For the output's row, whose values are `UNJOINED` without it."""
     return {
         "sound": joined.sound,
         "subtitles": joined.num_subtitles,
         "chapters": joined.num_chapters,
         "left_out": list(joined.left_out),
         "shifted_seconds": joined.shift_seconds,
+    }
+
+
+def joined_counts(rows: Sequence[Mapping[str, Any]], *, is_excerpt: bool) -> dict[str, Any]:
+    """The same of all rows, for the summary; excerpts all start at 0."""
+    moved = {row["output"]: row["shifted_seconds"] for row in rows if row["shifted_seconds"]}
+    return {
+        "sound": dict(Counter(row["sound"] for row in rows if row["status"] == "ok")),
+        "subtitles": sum(row["subtitles"] for row in rows),
+        "chapters": sum(row["chapters"] for row in rows),
+        "left_out": {row["output"]: row["left_out"] for row in rows if row["left_out"]},
+        "shifted_seconds": {} if is_excerpt else moved,
     }

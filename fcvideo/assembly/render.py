@@ -6,7 +6,6 @@ sources -> rows of faces (`survey`) -> a motion plan each -> pieces -> rendered 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Any
 
 from fcvideo import __version__
 from fcvideo.assembly.execution import Execution
-from fcvideo.assembly.joining import Finishing
+from fcvideo.assembly.joining import UNJOINED, Finishing, joined_counts
 from fcvideo.assembly.motion_source import SourceRows, Window, rows_of_parts
 from fcvideo.assembly.names import Ids
 from fcvideo.assembly.orders import Order
@@ -45,7 +44,6 @@ FAILURES_SHOWN = 20
 BAD_TARGET = "bad_target"  # status of an output whose target shows no face
 HOLD_SECONDS = 1.0  # that an identity stays covered where its face is not found
 COUNTS = ("frames", "faces", "held", "missing", "lost", "others")
-UNJOINED = {"sound": "none", "subtitles": 0, "chapters": 0, "left_out": [], "shifted_seconds": 0.0}
 
 
 Looked = dict[str, tuple[VideoState | None, SourceRows]]  # sources by key; a table's have no state
@@ -348,15 +346,7 @@ class _Run:
         return {
             "outputs": len(rows) - len(failed),
             **{name: sum(row[name] for row in rows) for name in COUNTS},
-            "sound": dict(Counter(row["sound"] for row in rows if row["status"] == "ok")),
-            "subtitles": sum(row["subtitles"] for row in rows),
-            "chapters": sum(row["chapters"] for row in rows),
-            "left_out": {row["output"]: row["left_out"] for row in rows if row["left_out"]},
-            "shifted_seconds": {
-                row["output"]: row["shifted_seconds"]
-                for row in rows
-                if row["shifted_seconds"] and not self.window.is_excerpt
-            },
+            **joined_counts(rows, is_excerpt=self.window.is_excerpt),
             "failed": len(failed),
             "seconds": round(time.monotonic() - self.started, 3),
             "out": str(self.task.place.path),
