@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,8 +68,9 @@ def test_one_name_that_is_too_long_fails_alone(tmp_path: Path, tiny_model: Path,
     names = [f"{'a' * 251}.jpg", f"{'b' * 240}.tif", f"{'é' * 125}.ppm"]
     for name in names:
         face.save(folder / name, "PNG")
-    summary = run_frontalize(folder, model=tiny_model, out=f"{out}/")
-    assert (summary["exit_code"], summary["outputs"]) == (0, 3)
+    shutil.copy(SAMPLE, folder / f"{'v' * 251}.mp4")
+    summary = run_frontalize(folder, model=tiny_model, out=f"{out}/", duration=0.2)
+    assert (summary["exit_code"], summary["outputs"]) == (0, 4)
     other = tmp_path / "pairs"
     short, long = tmp_path / "x.png", folder / names[0]
     face.save(short)
