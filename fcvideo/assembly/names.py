@@ -28,7 +28,11 @@ def owner_key(*origins: str | None) -> str:
 
 def is_same_content(known: Ids | None, ids: Ids) -> bool:
     """By the fingerprints alone, whatever follows them after an @."""
-    return known is not None and {k: v and v.partition("@")[0] for k, v in known.items()} == ids
+    return known is not None and _undated(known) == _undated(ids)
+
+
+def _undated(ids: Ids) -> Ids:
+    return {name: value and value.partition("@")[0] for name, value in ids.items()}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fcvideo.assembly.names import OWNER_FILE, Ids
+from fcvideo.assembly.names import OWNER_FILE, Ids, is_same_content
 from fcvideo.assembly.orders import Order, Place
 from fcvideo.atomic import clear_leftovers, write_json
 from fcvideo.errors import OutputError, VideoError
@@ -57,13 +57,17 @@ class Records:
                 continue
             if row["status"] != "ok" or order.path.exists():
                 return row
-        if earlier is not None and earlier.get("owner", order.owner) != order.owner and order.path.exists():
+        if earlier is not None and order.path.exists() and self._is_anothers(earlier, order, ids):
             raise OutputError(
                 f"{order.path}: was made of {earlier['source']}; --overwrite replaces it, another --out keeps both"
             )
         if order.path.exists() and begun is None and earlier is None:
             raise OutputError(f"{order.path}: is there already, and not from this command; --overwrite replaces it")
         return None
+
+    @staticmethod
+    def _is_anothers(row: dict[str, Any], order: Order, ids: Ids) -> bool:
+        return row.get("owner", order.owner) != order.owner and not is_same_content(row["ids"], ids)
 
     def begin(self, order: Order, ids: Ids) -> None:
         """Makes room for its parts; those of another content go.

@@ -21,11 +21,11 @@ from fcvideo.atomic import write_json
 from fcvideo.errors import VideoError
 from fcvideo.rendering.motion_plan import MotionPlan
 from fcvideo.rendering.renderer import Moment
-from fcvideo.video.inputs import Source
 from fcvideo.video.read import Frame, read_frames
 from fcvideo.video.segments import Segment, plan_segments
 
 USUAL_SECONDS = Fraction(1, 25)  # of a picture whose duration nothing tells
+_OF_ONE_SEGMENT = ("start_pts", "end_pts", "key_pts", "key_dts", "first_frame_index", "previous_pts")
 Kind = Literal["face", "held", "missing", "lost"]
 
 
@@ -75,7 +75,7 @@ class Moments:
     ) -> None:
         self._segment, self._frames, self._plan, self._size = segment, frames, plans[0], size
         self._is_exact = is_exact
-        self._finder = PictureFinder(segment.source, keys_path, is_exact=is_exact)
+        self._finder = PictureFinder(segment, keys_path, is_exact=is_exact)
         self._faces = [_FaceMoments(plan, self._find) for plan in plans]
         self._last: tuple[Moment, ...] = ()
 
@@ -183,14 +183,14 @@ class _FaceMoments:
 
 
 class PictureFinder:
-    """Single frames of a source, exactly as `read_frames` gives them. Errors: VideoError.
+    """Single frames of a segment's source, exactly as `read_frames` gives them. Errors: VideoError.
 
     The file `keys_path` keeps where the source's key frames are: to find them takes a pass over all packets, once for
     all who render the source.
     """
 
-    def __init__(self, source: Source, keys_path: Path, *, is_exact: bool) -> None:
-        self._source, self._keys_path, self._is_exact = source, keys_path, is_exact
+    def __init__(self, segment: Segment, keys_path: Path, *, is_exact: bool) -> None:
+        self._segment, self._source, self._keys_path, self._is_exact = segment, segment.source, keys_path, is_exact
 
     @cached_property
     def _segments(self) -> list[Segment]:
@@ -199,10 +199,9 @@ class PictureFinder:
             known = json.loads(self._keys_path.read_text())["segments"]
         except FileNotFoundError:
             segments = plan_segments(self._source, segment_seconds=0.0)
-            known = [{**vars(segment), "source": None, "time_base": str(segment.time_base)} for segment in segments]
+            known = [{name: getattr(segment, name) for name in _OF_ONE_SEGMENT} for segment in segments]
             write_json(self._keys_path, {"segments": known})
-            return segments
-        return [Segment(**one | {"source": self._source, "time_base": Fraction(one["time_base"])}) for one in known]
+        return [replace(self._segment, **values) for values in known]
 
     def find(self, frame_index: int, pts: int) -> np.ndarray:
         """(height, width, 3) uint8 RGB of a frame that can be decoded."""

@@ -41,7 +41,7 @@ def test_the_packets_are_looked_at_once_for_all_segments(tmp_path: Path):
     costs = []
     for index in (37, 11, 88):
         before = bytes_read()
-        found = PictureFinder(source, keys, is_exact=False).find(index, frames[index].pts)
+        found = PictureFinder(segment, keys, is_exact=False).find(index, frames[index].pts)
         costs.append(bytes_read() - before)
         np.testing.assert_array_equal(found, frames[index].image)
     assert costs[0] > video.stat().st_size
