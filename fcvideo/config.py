@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 import typing
@@ -350,6 +351,8 @@ def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
         value = values[spec.name]
         if not _fits(value, hints[spec.name]):
             raise SettingsError(f"{spec.name}: found {value!r}, expected {_describe(hints[spec.name])}")
+        if isinstance(value, float) and not math.isfinite(value):  # NaN passes every comparison below
+            raise SettingsError(f"{spec.name}: found {value}, expected a finite number")
         if spec.name == "out" and value is not None:
             check_out(value)
         minimum = spec.metadata["minimum"]
