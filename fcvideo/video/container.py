@@ -15,6 +15,7 @@ import av.error
 from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
+from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
 from fcvideo.errors import VideoError, describe_error
@@ -109,6 +110,15 @@ def open_sound(source: Source) -> Iterator[tuple[av.container.InputContainer, li
     """The container and its audio streams of known codecs, perhaps none, ready to demux. Errors: VideoError."""
     with _open_container(source) as container:
         streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
+        _read_only(container, streams)
+        yield container, streams
+
+
+@contextmanager
+def open_captions(source: Source) -> Iterator[tuple[av.container.InputContainer, list[SubtitleStream]]]:
+    """The container, which has the chapters, and its subtitle streams, ready to demux. Errors: VideoError."""
+    with _open_container(source) as container:
+        streams = list(container.streams.subtitles)
         _read_only(container, streams)
         yield container, streams
 

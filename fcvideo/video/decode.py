@@ -22,7 +22,7 @@ from fcvideo.video.container import is_flush
 # Frames held back while one with an earlier time may still come: after damage the decoder was seen to put out a frame
 # one place late; its own buffer holds 16 at most.
 _PATIENCE_FRAMES = 8
-_CLOCK_RESTART_SECONDS = 1.0  # a larger step back, at a key frame, is a new clock and not disorder
+CLOCK_RESTART_SECONDS = 1  # a larger step back, at a key frame, is a new clock and not disorder
 
 
 class Picture(NamedTuple):
@@ -200,7 +200,7 @@ class _Clock:
         time_base, rate = stream.time_base, stream.average_rate or stream.guessed_rate
         assert time_base is not None
         self._step = max(1, round(1 / (rate * time_base))) if rate else 1
-        self._restart = round(_CLOCK_RESTART_SECONDS / time_base)
+        self._restart = round(CLOCK_RESTART_SECONDS / time_base)
         self._last: int | None = None
 
     def read(self, pts: int | None, is_keyframe: bool) -> tuple[int, bool]:

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from fcvideo.errors import VideoError
 from fcvideo.video.container import demux, is_flush, open_video, seek_to_key
 from fcvideo.video.cropping import Crop, container_crop
-from fcvideo.video.decode import decode_in_order, decode_indexed, decode_untimed
+from fcvideo.video.decode import CLOCK_RESTART_SECONDS, decode_in_order, decode_indexed, decode_untimed
 from fcvideo.video.inputs import Source
 
 # Codecs where a packet is a frame. Others may hide frames in packets of their own (vp8) or pack two into one (mpeg4).
@@ -188,6 +188,9 @@ def _index_packets(
     )
     if not is_regular or not len(pts) or len(np.unique(index.pts)) != len(pts):
         return None, True
+    assert stream.time_base is not None
+    if (np.diff(index.pts[index.is_keyframe]) <= -CLOCK_RESTART_SECONDS / stream.time_base).any():
+        return None, True  # recordings joined to each other: their times do not say in which order they are shown
     if not starts_clean or index.pts.min() < head_pts:
         # Cut from a longer recording: the pictures before the first decodable one never show.
         is_shown = index.pts >= _first_shown_pts(source)

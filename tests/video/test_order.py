@@ -105,7 +105,8 @@ def test_a_damaged_key_frame_costs_its_own_segment_alone(tmp_path: Path) -> None
         keys = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.is_keyframe]
     data = bytearray(path.read_bytes())
     at, size = keys[6]
-    data[at : at + size] = b"\xff" * size
+    slice_at = data.index(b"\x65", at + 4) + 1  # behind the byte that says that it is a key frame's
+    data[slice_at : at + size] = b"\xff" * (at + size - slice_at)
     path.write_bytes(data)
     whole = frames_of(path)
     parts = frames_of(path, segment_seconds=0.4)
