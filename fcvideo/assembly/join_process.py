@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from fcvideo.atomic import written_atomically
+from fcvideo.video.container import on_packet
 from fcvideo.video.inputs import Source
 from fcvideo.video.join import Joined, join_segments
 from fcvideo.video.provenance import Mark
@@ -21,6 +23,7 @@ class Finisher:
 
     def __init__(self) -> None:
         self.tick: Callable[[Any], None] = lambda progress: None
+        on_packet(lambda: self.tick(None))
 
     def find_target(
         self, source: Source, time_seconds: float | None, model: str, min_face_px: int, score: float, path: Path
@@ -35,7 +38,7 @@ class Finisher:
         torch.set_num_threads(1)
         target = TargetFinder(PortraitPainter(load_model(model)), min_face_px, score).find(source, time_seconds)
         pts_seconds = np.nan if target.pts_seconds is None else target.pts_seconds
-        with path.open("wb") as file:
+        with written_atomically(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, name=target.name, picture=target.picture, box=target.box, pts_seconds=pts_seconds)
 
     def join(

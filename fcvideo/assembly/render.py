@@ -209,7 +209,7 @@ class _Run:
             precision=self.precision,
             batch_size=None,
             cycle_error=False,
-            is_error_rough=False,
+            error_precision=self.precision,
             parts_folder=self.parts.folder,
         )
         looking = make_looking(self.settings, self.config)
