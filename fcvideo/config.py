@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import tomllib
 import typing
 from dataclasses import dataclass, field
@@ -35,6 +37,7 @@ VIDEO_STATUSES = (
 ROW_STATUSES = ("ok", "no_face", "decode_error")
 
 DEFAULT_MODEL = "facecycle-64-small"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def setting(
@@ -344,12 +347,23 @@ def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
         value = values[spec.name]
         if not _fits(value, hints[spec.name]):
             raise SettingsError(f"{spec.name}: found {value!r}, expected {_describe(hints[spec.name])}")
+        if isinstance(value, float) and not math.isfinite(value):  # NaN passes every comparison below
+            raise SettingsError(f"{spec.name}: found {value}, expected a finite number")
+        if spec.name == "out" and value is not None:
+            check_out(value)
         minimum = spec.metadata["minimum"]
         if minimum is not None and value < minimum:
             raise SettingsError(f"{spec.name}: found {value}, expected at least {minimum:g}")
         maximum = spec.metadata["maximum"]
         if maximum is not None and value is not None and value > maximum:
             raise SettingsError(f"{spec.name}: found {value}, expected at most {maximum:g}")
+
+
+def check_out(place: str) -> None:
+    """Errors: SettingsError for a URL, which would become a local folder of that name."""
+    if match := _URL.match(place):
+        expected = "a path on this machine; write there and copy the result to its place"
+        raise SettingsError(f"out: found {place}, but nothing is written to {match[0]} yet, expected {expected}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

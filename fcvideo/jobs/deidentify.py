@@ -8,11 +8,12 @@ from fcvideo.assembly.orders import altered, one_target, seen_sources
 from fcvideo.assembly.render import render
 from fcvideo.assembly.task import Stages, Task
 from fcvideo.config import DeidentifySettings
+from fcvideo.running.progress import Reporter
 
 
 def deidentify(settings: DeidentifySettings, stages: Stages | None = None) -> dict[str, Any]:
     """Makes an output of every input; gives the summary. Errors: UsageError's children."""
-    sources = seen_sources(settings.inputs, settings.out, settings.limit)
+    sources = seen_sources(settings.inputs, settings.out, settings.limit, Reporter(settings.progress).say)
     target = None if settings.identity is None else one_target(settings.identity)
     place, orders = altered(sources, target, settings.inputs, settings.out)
     task = Task("deidentify", place, orders, compose=settings.compose or "paste")
