@@ -240,10 +240,12 @@ class RenderSettings(RunSettings):
     )
     face: int | None = setting(
         None,
-        "Number of the track to render (embed writes them); by default the main face, and every face where "
+        "Number of the source's track to render (embed writes them); by default the main face, and every face where "
         "deidentify pastes.",
     )
-    at: str | None = setting(None, "Render the face at this point instead, 'x,y' in pixels of the upright picture.")
+    at: str | None = setting(
+        None, "Render the source's face at this point instead, 'x,y' in pixels of the upright picture."
+    )
     smooth_codes: float = setting(0.0, "Smooth expression over this many seconds; 0 leaves it.", minimum=0)
     audio: Literal["copy", "none"] = setting("copy", "Copy the sound, or leave it out.")
     codec: Codec = setting("h264", "Video codec of the result.")
@@ -277,12 +279,34 @@ class ReenactSettings(RenderSettings):
     target_time: float | None = setting(
         None, "The target video's frame at this time, in seconds; its best frontal one by default."
     )
+    target_face: int | None = setting(
+        None,
+        "The target's face of this number in its picture (`fcvideo faces` shows them); the largest by default. In a "
+        "video, in its frame at --target-time.",
+        minimum=0,
+    )
+    target_at: str | None = setting(None, "The target's face at this point instead, 'x,y' in pixels of its picture.")
+    force: bool = setting(False, "Take a face that cannot be driven well, too: turned far, lying, covered or tiny.")
     neutral: Neutral = setting(
         "de-expression", "How the target's neutral face is made: from its picture alone, or through the mean face."
     )
     motion: Literal["absolute", "relative"] = setting(
         "absolute", "The source's motion as it is, or its change against the source's own most neutral frame."
     )
+
+
+@dataclass(frozen=True)
+class FacesSettings(JobSettings):
+    help_panel: ClassVar[str | None] = None
+
+    inputs: tuple[str, ...] = setting((), "A picture, or a video.", is_flag=False)
+    out: str = setting("faces.png", "The picture to write: every face boxed, with its number.")
+    time: float | None = setting(None, "The video's frame at this time, in seconds; its first one by default.")
+    tracks: bool = setting(True, "In a video also find the tracks, the numbers for --face: looks at all of it.")
+    model: str = setting(DEFAULT_MODEL, "Model whose codes tell the tracks of a video apart.")
+    gpus: int | None = setting(None, "GPUs to use for it; all there are by default, 0 for the CPU.", minimum=0)
+    min_face: int = setting(40, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
+    score: float = setting(0.7, "Detection score below which a face is dropped, 0 to 1.", minimum=0, maximum=1)
 
 
 @dataclass(frozen=True)
@@ -310,6 +334,7 @@ class DeidentifySettings(AlterSettings):
 
     out: str = setting("deidentified/", "Folder for the results; a file name where there is one input.")
     identity: str | None = setting(None, "An image or video of the face to show; the model's mean face by default.")
+    force: bool = setting(False, "Take a face that cannot be driven well, too: turned far, lying, covered or tiny.")
 
 
 Settings = TypeVar("Settings", bound=JobSettings)
