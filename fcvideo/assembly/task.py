@@ -30,6 +30,10 @@ class Task:
     choice: Choice = Choice()  # of a face in the targets
     tables: dict[str, CodeTable] = field(default_factory=dict)  # by path
 
+    @property
+    def target_time(self) -> float | None:
+        return self.choice.time_seconds
+
 
 @dataclass(frozen=True)
 class Stages:

@@ -84,9 +84,7 @@ class TargetFinder:
 
     def _best(self, source: Source, grabber: FrameGrabber, choice: Choice) -> Target:
         if choice.face is not None:
-            raise InputError(
-                f"{source.name}: --target-face is a number in one frame, expected --target-time for a video"
-            )
+            raise InputError(f"{source.name}: --target-face is a number in one frame: expected --target-time too")
         info = probe(source)
         start = info.start_seconds or 0.0
         times = start + (info.duration_seconds or 0.0) * (np.arange(NUM_FRAMES) + 0.5) / NUM_FRAMES

@@ -33,7 +33,7 @@ def test_what_cannot_be_shown_is_one_line(tmp_path: Path):
     Image.fromarray(np.zeros((100, 100, 3), np.uint8)).save(black)
     with pytest.raises(InputError, match=r"black.png: found no face"):
         faces(FacesSettings(inputs=(str(black),), out=str(tmp_path / "x.png")))
-    with pytest.raises(OutputError, match="expected .png"):
+    with pytest.raises(OutputError, match=r"expected \.png"):
         faces(FacesSettings(inputs=(str(black),), out=str(tmp_path / "x.mp4")))
     with pytest.raises(OutputError, match="is the input"):
         faces(FacesSettings(inputs=(str(black),), out=str(black)))
