@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from fcvideo.atomic import too_long
+from fcvideo.config_types import describe, fits
 from fcvideo.errors import OutputError, SettingsError
 
 Progress = Literal["auto", "plain", "jsonl", "none"]
@@ -374,8 +375,8 @@ def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
         if spec.name not in values:
             continue
         value = values[spec.name]
-        if not _fits(value, hints[spec.name]):
-            raise SettingsError(f"{spec.name}: found {value!r}, expected {_describe(hints[spec.name])}")
+        if not fits(value, hints[spec.name]):
+            raise SettingsError(f"{spec.name}: found {value!r}, expected {describe(hints[spec.name])}")
         if isinstance(value, float) and not math.isfinite(value):  # NaN passes every comparison below
             raise SettingsError(f"{spec.name}: found {value}, expected a finite number")
         if spec.name == "out" and value is not None:
@@ -397,26 +398,3 @@ def check_out(place: str) -> None:
         raise SettingsError(f"out: found {place}, but nothing is written to {match[0]} yet, expected {expected}")
     if problem := too_long(Path(place)):
         raise OutputError(f"{place}: {problem}; choose another --out")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    if arguments:  # X | None
-        return any(_fits(value, argument) for argument in arguments)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _describe(hint: Any) -> str:
-    if type(None) in typing.get_args(hint):  # X | None
-        return " or ".join(_describe(part) for part in typing.get_args(hint) if part is not type(None))
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return getattr(hint, "__name__", str(hint))
