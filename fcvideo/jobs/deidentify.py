@@ -8,6 +8,7 @@ from fcvideo.assembly.orders import altered, one_target, seen_sources
 from fcvideo.assembly.render import render
 from fcvideo.assembly.task import Stages, Task
 from fcvideo.config import DeidentifySettings
+from fcvideo.faces.fit import Choice
 from fcvideo.running.progress import Reporter
 
 
@@ -16,5 +17,7 @@ def deidentify(settings: DeidentifySettings, stages: Stages | None = None) -> di
     sources = seen_sources(settings.inputs, settings.out, settings.limit, Reporter(settings.progress).say)
     target = None if settings.identity is None else one_target(settings.identity)
     place, orders = altered(sources, target, settings.inputs, settings.out)
-    task = Task("deidentify", place, orders, compose=settings.compose or "paste")
+    task = Task(
+        "deidentify", place, orders, compose=settings.compose or "paste", choice=Choice(is_forced=settings.force)
+    )
     return render(settings, task, stages or Stages())
