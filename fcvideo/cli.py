@@ -24,10 +24,9 @@ from fcvideo.config import (
     PrepareSettings,
     ReenactSettings,
     TrainSettings,
-    check_out,
-    resolve,
 )
 from fcvideo.errors import FcvideoError
+from fcvideo.settings import check_out, resolve
 
 app = typer.Typer(
     help="Learn expression and identity codes of faces, and apply them to large video collections.",

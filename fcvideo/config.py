@@ -1,22 +1,12 @@
 """The settings of each job, declared once: flag, then TOML file, then the default written here.
 
-`fcvideo.cli` builds its flags from these fields; the text of `setting` is the flag's help.
+`fcvideo.cli` builds its flags from these fields; the text of `setting` is the flag's help. `fcvideo.settings` checks.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import re
-import tomllib
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
-
-from fcvideo.atomic import too_long
-from fcvideo.config_types import describe, fits
-from fcvideo.errors import OutputError, SettingsError
+from typing import Any, ClassVar, Literal
 
 Progress = Literal["auto", "plain", "jsonl", "none"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -39,7 +29,6 @@ VIDEO_STATUSES = (
 ROW_STATUSES = ("ok", "no_face", "decode_error")
 
 DEFAULT_MODEL = "facecycle-64-small"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def setting(
@@ -83,6 +72,11 @@ class SamplingSettings(RunSettings):
     score: float = setting(0.7, "Detection score below which a face is dropped, 0 to 1.", minimum=0, maximum=1)
     workers: int | None = setting(
         None, "Reading and detecting workers; by default what the CPU cores allow.", minimum=1
+    )
+    retry: Literal["errors", "failed"] = setting(
+        "errors",
+        "What is tried again of an earlier run: videos with the status error (network, disk, memory), or all that "
+        "failed (no_frames, crashed ..).",
     )
 
 
@@ -339,62 +333,3 @@ class DeidentifySettings(AlterSettings):
     out: str = setting("deidentified/", "Folder for the results; a file name where there is one input.")
     identity: str | None = setting(None, "An image or video of the face to show; the model's mean face by default.")
     force: bool = setting(False, "Take a face that cannot be driven well, too: turned far, lying, covered or tiny.")
-
-
-Settings = TypeVar("Settings", bound=JobSettings)
-
-
-def resolve(kind: type[Settings], flags: dict[str, Any], file: Path | None = None) -> Settings:
-    """Settings from flags (None: not given), then `file`, then defaults.
-
-    Errors: SettingsError for an unreadable file, an unknown key, or a value of the wrong type or size;
-    OutputError for a name that no file can have.
-    """
-    values = _read_toml(kind, file) if file is not None else {}
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
-    values |= {name: value for name, value in given.items() if value is not None and value != ()}
-    _check(kind, values)
-    return kind(**values)
-
-
-def _read_toml(kind: type[JobSettings], file: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{file}: not a TOML file that can be read ({error})") from None
-    known = {f.name for f in dataclasses.fields(kind)}
-    values = {key.replace("-", "_"): value for key, value in values.items()}
-    if unknown := sorted(values.keys() - known):
-        raise SettingsError(f"{file}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-
-
-def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
-    hints = typing.get_type_hints(kind)
-    for spec in dataclasses.fields(kind):
-        if spec.name not in values:
-            continue
-        value = values[spec.name]
-        if not fits(value, hints[spec.name]):
-            raise SettingsError(f"{spec.name}: found {value!r}, expected {describe(hints[spec.name])}")
-        if isinstance(value, float) and not math.isfinite(value):  # NaN passes every comparison below
-            raise SettingsError(f"{spec.name}: found {value}, expected a finite number")
-        if spec.name == "out" and value is not None:
-            check_out(value)
-        minimum = spec.metadata["minimum"]
-        if minimum is not None and value < minimum:
-            raise SettingsError(f"{spec.name}: found {value}, expected at least {minimum:g}")
-        maximum = spec.metadata["maximum"]
-        if maximum is not None and value is not None and value > maximum:
-            raise SettingsError(f"{spec.name}: found {value}, expected at most {maximum:g}")
-
-
-def check_out(place: str) -> None:
-    """Errors: SettingsError for a URL, which would become a local folder of that name; OutputError for a name that no
-    file can have.
-    """
-    if match := _URL.match(place):
-        expected = "a path on this machine; write there and copy the result to its place"
-        raise SettingsError(f"out: found {place}, but nothing is written to {match[0]} yet, expected {expected}")
-    if problem := too_long(Path(place)):
-        raise OutputError(f"{place}: {problem}; choose another --out")

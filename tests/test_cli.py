@@ -16,9 +16,9 @@ from fcvideo.config import (
     PrepareSettings,
     ReenactSettings,
     TrainSettings,
-    resolve,
 )
 from fcvideo.errors import OutputError, SettingsError
+from fcvideo.settings import resolve
 
 FCVIDEO = [sys.executable, "-m", "fcvideo"]
 

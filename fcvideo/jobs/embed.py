@@ -85,7 +85,8 @@ class _Run:
             begun = self.parts.claim(self.identity, inputs, overwrite=overwrite)
             self.stack.callback(self.parts.release)
             earlier = self._earlier(begun)
-        return Ledger(self.parts, earlier, is_fresh=overwrite and not begun.is_resumed)
+        is_fresh = overwrite and not begun.is_resumed
+        return Ledger(self.parts, earlier, is_fresh, retries_failed=self.settings.retry == "failed")
 
     def _earlier(self, begun: Begun) -> dict[str, dict[str, Any]]:
         """Rows of the videos that stay in the table. Errors: OutputError where it is not to be touched."""
