@@ -19,6 +19,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Recipe = Literal["default", "paper", "released"]
 Neutral = Literal["de-expression", "re-identity"]
 Compose = Literal["crop", "panel", "paste"]
+Mask = Literal["face", "blur", "box"]
 Codec = Literal["h264", "hevc", "av1"]
 EvaluationTask = Literal["expression", "pose", "verification", "identity-kept", "reconstruction", "leakage"]
 
@@ -307,6 +308,19 @@ class DeidentifySettings(AlterSettings):
 
     out: str = setting("deidentified/", "Folder for the results; a file name where there is one input.")
     identity: str | None = setting(None, "An image or video of the face to show; the model's mean face by default.")
+    mask: Mask = setting(
+        "face", "What covers a face: another face in its motion, a blur of a few averaged cells, or a black box."
+    )
+    min_face: int = setting(
+        24, "Smallest face to look for, in pixels of the upright picture; smaller than elsewhere.", minimum=8
+    )
+    score: float = setting(
+        0.5,
+        "Detection score that a face must once come to in its shot, 0 to 1; lower than elsewhere, and lower still "
+        "where the picture's border cuts it.",
+        minimum=0,
+        maximum=1,
+    )
 
 
 Settings = TypeVar("Settings", bound=JobSettings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Finishing:
             "missing": sum(receipt.num_missing for receipt in rendered),
             "lost": sum(receipt.num_lost for receipt in rendered),
             "others": plan.num_others,
+            **({} if plan.coverage is None else asdict(plan.coverage)),
             "sound": sound,
         }
 

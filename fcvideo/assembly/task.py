@@ -8,7 +8,7 @@ from typing import Literal
 
 from fcvideo.assembly.motion_source import CodeTable
 from fcvideo.assembly.orders import Order, Place
-from fcvideo.config import Compose, Neutral
+from fcvideo.config import Compose, Mask, Neutral
 from fcvideo.errors import SettingsError, VideoError
 from fcvideo.rendering.segment import SegmentRenderer
 from fcvideo.survey.reading import FaceReader
@@ -25,9 +25,15 @@ class Task:
     orders: Sequence[Order]
     compose: Compose
     neutral: Neutral = "de-expression"
+    mask: Mask = "face"
     is_relative: bool = False
     target_time: float | None = None
     tables: dict[str, CodeTable] = field(default_factory=dict)  # by path
+
+    @property
+    def covers(self) -> bool:
+        """Whether no face that is wanted may be seen."""
+        return self.kind == "deidentify" and self.compose == "paste"
 
 
 @dataclass(frozen=True)

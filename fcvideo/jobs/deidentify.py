@@ -8,12 +8,17 @@ from fcvideo.assembly.orders import altered, one_target, seen_sources
 from fcvideo.assembly.render import render
 from fcvideo.assembly.task import Stages, Task
 from fcvideo.config import DeidentifySettings
+from fcvideo.errors import SettingsError
 
 
 def deidentify(settings: DeidentifySettings, stages: Stages | None = None) -> dict[str, Any]:
     """Makes an output of every input; gives the summary. Errors: UsageError's children."""
+    compose = settings.compose or "paste"
+    if settings.mask != "face" and (settings.identity is not None or compose != "paste"):
+        other = "--identity" if settings.identity is not None else f"--compose {compose}"
+        raise SettingsError(f"--mask {settings.mask}: found {other} too, which is for --mask face; leave one out")
     sources = seen_sources(settings.inputs, settings.out, settings.limit)
     target = None if settings.identity is None else one_target(settings.identity)
     place, orders = altered(sources, target, settings.inputs, settings.out)
-    task = Task("deidentify", place, orders, compose=settings.compose or "paste")
+    task = Task("deidentify", place, orders, compose=compose, mask=settings.mask)
     return render(settings, task, stages or Stages())

@@ -20,7 +20,7 @@ from fcvideo.survey.encoding import Encoding
 from fcvideo.survey.ledger import UNFAILED, Ledger, VideoState
 from fcvideo.survey.reading import FaceReader
 from fcvideo.survey.spans import missing_seconds
-from fcvideo.survey.survey import Survey, make_looking
+from fcvideo.survey.survey import USUAL_SCALES, Survey, make_looking
 from fcvideo.tables.parts import Parts, video_key
 from fcvideo.tables.result import Result
 from fcvideo.tables.schema import writable
@@ -159,6 +159,7 @@ def _identity(settings: EmbedSettings, precision: str) -> dict[str, Any]:
         "duration": settings.duration,
         "min_face": settings.min_face,
         "score": settings.score,
+        "scales": USUAL_SCALES,
         "precision": precision,
         "cycle_error": settings.cycle_error,
     }
