@@ -9,23 +9,26 @@ import numpy as np
 
 SAMPLES = 64  # of a picture's rows and columns
 SIDE, LEVELS = 8, 4  # of the small picture; of each colour in the histogram, closer together where it is dark
-SMALL_BYTES, SIGNATURE_BYTES = SIDE * SIDE * 3, SIDE * SIDE * 3 + LEVELS**3
+SMALL_BYTES, SIZE_BYTES = SIDE * SIDE * 3, 8
+SIGNATURE_BYTES = SMALL_BYTES + LEVELS**3 + SIZE_BYTES
 _LEVEL = np.minimum((LEVELS * np.sqrt(np.arange(256) / 255)).astype(np.int64), LEVELS - 1)
-# A cut changes the histogram (Hellinger distance, 0 to 1) and the small picture (mean of 0 to 255) by more than this
-# for good, for a flash goes back at once; and the histogram by this many times more than the frames around it. In 12
-# clips the three cuts come to 0.38, 0.36 and 0.23 and 20 to 24; no other frame to more than 0.09 and 8.
-LEAST_CHANGE, LEAST_MOVE, TIMES_USUAL = 0.15, 8.0, 3.0
+# A cut changes the histogram by LEAST_CHANGE (Hellinger distance, 0 to 1), and this share of the small picture's cells
+# by more than LEAST_MOVE of 255, for good, for a flash goes back at once; and the histogram by TIMES_USUAL more than
+# the frames around it. In 12 clips the three cuts come to 0.38, 0.36 and 0.23 and to shares of 0.77 to 0.92; a head in
+# a quarter of the picture that is gone at once to a share of 0.38.
+LEAST_CHANGE, LEAST_MOVE, LEAST_SHARE, TIMES_USUAL = 0.15, 6, 0.6, 3.0
 USUAL_FRAMES = 3  # on either side
 
 
 def signature(image: np.ndarray) -> np.ndarray:
-    """uint8 (SIGNATURE_BYTES,) of a picture uint8 (H, W, 3): the small picture, and the roots of its histogram."""
+    """uint8 (SIGNATURE_BYTES,) of a picture uint8 (H, W, 3): the small picture, its histogram's roots, its size."""
     rows, columns = (np.arange(SAMPLES) * size // SAMPLES for size in image.shape[:2])
     points = image[rows[:, None], columns]
     small = points.reshape(SIDE, SAMPLES // SIDE, SIDE, SAMPLES // SIDE, 3).mean(axis=(1, 3))
     bins = _LEVEL[points.reshape(-1, 3)] @ [LEVELS**2, LEVELS, 1]
     roots = 255 / SAMPLES * np.sqrt(np.bincount(bins, minlength=LEVELS**3))
-    return np.concatenate([small.ravel(), roots]).round().astype(np.uint8)
+    size = np.array(image.shape[:2], "<u4").view(np.uint8)
+    return np.concatenate([np.concatenate([small.ravel(), roots]).round().astype(np.uint8), size])
 
 
 class CutFinder:
@@ -35,6 +38,7 @@ class CutFinder:
         self._recent = np.empty((0, SIGNATURE_BYTES), np.float32)
         # Of the histogram and the small picture, against the frame before, the one before that, and the third.
         self._changes = [np.empty((0, 2, 3), np.float32)]
+        self._is_resized = [np.empty(0, bool)]
 
     def add(self, signatures: np.ndarray) -> None:
         """uint8 (N, SIGNATURE_BYTES)."""
@@ -44,14 +48,20 @@ class CutFinder:
         for step in (1, 2, 3):
             first = max(known, step)  # of the frames that have one so far before them
             apart = frames[first:] - frames[first - step : len(frames) - step]
-            histogram = np.sqrt((apart[:, SMALL_BYTES:] ** 2).sum(axis=1) / 2) / 255
+            histogram = np.sqrt((apart[:, SMALL_BYTES:-SIZE_BYTES] ** 2).sum(axis=1) / 2) / 255
             changes[first - known :, 0, step - 1] = histogram
-            changes[first - known :, 1, step - 1] = np.abs(apart[:, :SMALL_BYTES]).mean(axis=1)
+            cells = np.abs(apart[:, :SMALL_BYTES]).reshape(len(apart), SIDE * SIDE, 3).max(axis=2)
+            changes[first - known :, 1, step - 1] = (cells > LEAST_MOVE).mean(axis=1)
         self._changes.append(changes)
+        sizes = frames[:, -SIZE_BYTES:]
+        self._is_resized.append((np.diff(sizes, axis=0, prepend=sizes[:1]) != 0).any(axis=1)[known:])
         self._recent = frames[-3:]
 
     def cuts(self) -> np.ndarray:
-        """Positions (C,) int64 of the first frames of shots, but for the video's own first."""
+        """Positions (C,) int64 of the first frames of shots, but for the video's own first.
+
+        Pictures of another size are another shot, for boxes count in their pixels.
+        """
         changes = np.concatenate(self._changes)
         if not len(changes):
             return np.empty(0, np.int64)
@@ -61,9 +71,10 @@ class CutFinder:
         near = np.nan_to_num(np.lib.stride_tricks.sliding_window_view(motion, 2 * USUAL_FRAMES + 1))
         before, after = near[:, :USUAL_FRAMES], near[:, -USUAL_FRAMES:]
         usual = np.maximum(np.median(before, axis=1), np.median(after, axis=1))
-        is_cut = (lasting[:, 0] > np.maximum(LEAST_CHANGE, TIMES_USUAL * usual)) & (lasting[:, 1] > LEAST_MOVE)
+        is_cut = (lasting[:, 0] > np.maximum(LEAST_CHANGE, TIMES_USUAL * usual)) & (lasting[:, 1] > LEAST_SHARE)
         found = np.flatnonzero(is_cut)
-        return found[np.diff(found, append=len(changes) + 2) > 1]  # a picture that is half of both is the old shot's
+        found = found[np.diff(found, append=len(changes) + 2) > 1]  # a picture that is half of both is the old shot's
+        return np.union1d(found, np.flatnonzero(np.concatenate(self._is_resized)))
 
 
 def _next(changes: np.ndarray) -> np.ndarray:

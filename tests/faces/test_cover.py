@@ -112,6 +112,12 @@ def test_a_face_seen_only_weakly_is_not_covered_but_told():
     assert list(found.faces) == []
     assert np.flatnonzero(found.is_at_risk).tolist() == list(range(20, 60))
     assert not cover(sightings(frames[:2], walking(frames[:2]), 0.4)).is_at_risk.any()  # twice: no face
+    assert not cover(sightings(frames, walking(frames), 0.35)).is_at_risk.any()
+
+
+def test_what_is_seen_once_must_be_seen_well():
+    assert len(cover(sightings(np.array([50]), walking(np.array([50])), 0.6)).faces) == 0
+    assert len(cover(sightings(np.array([50, 52]), walking(np.array([50, 52])), 0.6)).faces) == 1
 
 
 def test_at_the_border_less_is_enough():

@@ -36,6 +36,16 @@ def test_motion_and_flashes_are_no_cuts():
     assert cuts(flash) == []
 
 
+def test_a_thing_that_appears_is_no_cut():
+    appears = [scene(1)] * 20
+    appears[10:] = [np.where(np.arange(192)[:, None] < 70, 240, scene(1)).astype(np.uint8)] * 10
+    assert cuts(appears) == []
+
+
+def test_pictures_of_another_size_are_another_shot():
+    assert cuts([scene(1)] * 5 + [scene(1)[::2, ::2]] * 5) == [5]
+
+
 def test_a_picture_that_is_half_of_both_shots_is_the_first_ones():
     mixed = [scene(1)] * 10 + [(scene(1) // 2 + scene(2) // 2).astype(np.uint8)] + [scene(2)] * 10
     assert cuts(mixed) == [11]
