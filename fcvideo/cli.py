@@ -23,6 +23,7 @@ from fcvideo.config import (
     PrepareSettings,
     ReenactSettings,
     TrainSettings,
+    check_out,
     resolve,
 )
 from fcvideo.errors import FcvideoError
@@ -160,14 +161,15 @@ def _evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 @app.command("import-checkpoint")
 def _import_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="The FaceCycle authors' .tar file.")],
-    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    out: Annotated[str, typer.Option(help="Model folder to write.")],
 ) -> None:
     """Turn the FaceCycle authors' released checkpoint into a model folder."""
+    check_out(out)
     from fcvideo.models.authors import import_authors_checkpoint
     from fcvideo.models.store import save_model
 
-    save_model(import_authors_checkpoint(checkpoint), out, half=False)
-    print(json.dumps({"out": str(out), "exit_code": 0}))
+    save_model(import_authors_checkpoint(checkpoint), Path(out), half=False)
+    print(json.dumps({"out": out, "exit_code": 0}))
 
 
 def main() -> None:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import tomllib
 import typing
 from dataclasses import dataclass, field
@@ -36,6 +38,7 @@ VIDEO_STATUSES = (
 ROW_STATUSES = ("ok", "no_face", "decode_error")
 
 DEFAULT_MODEL = "facecycle-64-small"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def setting(
@@ -308,18 +311,10 @@ class DeidentifySettings(AlterSettings):
 
     out: str = setting("deidentified/", "Folder for the results; a file name where there is one input.")
     identity: str | None = setting(None, "An image or video of the face to show; the model's mean face by default.")
-    mask: Mask = setting(
-        "face", "What covers a face: another face in its motion, a blur of a few averaged cells, or a black box."
-    )
-    min_face: int = setting(
-        24, "Smallest face to look for, in pixels of the upright picture; smaller than elsewhere.", minimum=8
-    )
+    mask: Mask = setting("face", "What covers a face: another face in its motion, a blur of few averages, a black box.")
+    min_face: int = setting(24, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
     score: float = setting(
-        0.5,
-        "Detection score that a face must once come to in its shot, 0 to 1; lower than elsewhere, and lower still "
-        "where the picture's border cuts it.",
-        minimum=0,
-        maximum=1,
+        0.5, "Score that a face must once come to in its shot; less where the border cuts it.", minimum=0, maximum=1
     )
 
 
@@ -358,12 +353,23 @@ def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
         value = values[spec.name]
         if not _fits(value, hints[spec.name]):
             raise SettingsError(f"{spec.name}: found {value!r}, expected {_describe(hints[spec.name])}")
+        if isinstance(value, float) and not math.isfinite(value):  # NaN passes every comparison below
+            raise SettingsError(f"{spec.name}: found {value}, expected a finite number")
+        if spec.name == "out" and value is not None:
+            check_out(value)
         minimum = spec.metadata["minimum"]
         if minimum is not None and value < minimum:
             raise SettingsError(f"{spec.name}: found {value}, expected at least {minimum:g}")
         maximum = spec.metadata["maximum"]
         if maximum is not None and value is not None and value > maximum:
             raise SettingsError(f"{spec.name}: found {value}, expected at most {maximum:g}")
+
+
+def check_out(place: str) -> None:
+    """Errors: SettingsError for a URL, which would become a local folder of that name."""
+    if match := _URL.match(place):
+        expected = "a path on this machine; write there and copy the result to its place"
+        raise SettingsError(f"out: found {place}, but nothing is written to {match[0]} yet, expected {expected}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -13,11 +13,16 @@ FcvideoError                 exit 1
 
 from __future__ import annotations
 
+from fcvideo.text import public_text
+
 
 class FcvideoError(Exception):
     """Root of the tree. `exit_code` is what the command ends with."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(public_text(message))
 
 
 class UsageError(FcvideoError):
@@ -61,4 +66,4 @@ class TrainingError(FcvideoError):
 
 def describe_error(error: BaseException) -> str:
     """One line: the kind and its text."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return public_text(" ".join(f"{type(error).__name__}: {error}".split()))

@@ -11,22 +11,27 @@ import av
 import numpy as np
 import pytest
 
+from tests.made_media import make_media, make_people
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks, several processes: threads cost more than they bring
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[2] / "shared"  # development material beside the checkout
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """Folder of real videos and faces beside the checkout; not part of the repository."""
-    if not SHARED.is_dir():
-        pytest.skip(f"no development material at {SHARED}")
-    return SHARED
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Videos by the names of the development material: its own, or the like of them, made."""
+    if SHARED.is_dir():
+        return SHARED / "media"
+    return make_media(tmp_path_factory.mktemp("made") / "media")
 
 
 @pytest.fixture(scope="session")
-def media(shared: Path) -> Path:
-    return shared / "media"
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of ready crops of many faces: the development material's, or made."""
+    if SHARED.is_dir():
+        return SHARED / "data" / "people-dev.parquet"
+    return make_people(tmp_path_factory.mktemp("made") / "people.parquet")
 
 
 @pytest.fixture(scope="session")

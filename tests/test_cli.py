@@ -1,12 +1,15 @@
+import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from fcvideo import __version__
-from fcvideo.config import EmbedSettings, TrainSettings, resolve
+from fcvideo.config import EmbedSettings, JobSettings, TrainSettings, resolve
 from fcvideo.errors import SettingsError
 
 FCVIDEO = [sys.executable, "-m", "fcvideo"]
@@ -51,6 +54,10 @@ def test_every_setting_is_a_flag(command: str) -> None:
         (("embed", "x.mp4", "--score", "7"), "score: found 7.0, expected at most 1"),
         (("embed", "x.mp4", "--no-such-flag"), "--no-such-flag"),
         (("embed", "x.mp4", "--config", "no.toml"), "no.toml: not a TOML file"),
+        (("embed", "~nobody-of-this-name.mp4", "--gpus", "0"), "~nobody-of-this-name.mp4: found nothing there"),
+        (("frontalize", "~x.mp4", "--out", "~y/", "--gpus", "0"), "~x.mp4: found nothing there"),
+        (("embed", "x.mp4", "--out", "s3://bucket/e.parquet", "--dry-run"), "out: found s3://bucket/e.parquet"),
+        (("import-checkpoint", "x.tar", "--out", "s3://bucket/model"), "out: found s3://bucket/model"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_2(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
@@ -88,3 +95,34 @@ def test_a_wrong_file_is_refused(text: str, message: str, tmp_path: Path) -> Non
 def test_the_defaults_are_valid() -> None:
     assert resolve(EmbedSettings, {}) == EmbedSettings()
     assert resolve(TrainSettings, {}) == TrainSettings()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("embed", "fifo.mp4"), ("frontalize", "fifo.mp4"), ("reenact", "--source", "a.png", "--target", "fifo.mp4")],
+)
+def test_a_fifo_is_refused_at_once(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.mp4")
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    found = subprocess.run([*FCVIDEO, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert found.returncode == 2
+    assert found.stderr == "fcvideo: fifo.mp4: found a FIFO, expected a file; write what it gives into one first\n"
+
+
+def jobs_settings(kind: type[JobSettings] = JobSettings) -> Iterator[type[JobSettings]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from jobs_settings(child)
+
+
+def test_no_job_takes_a_url_to_write_to(tmp_path: Path) -> None:
+    writing = [kind for kind in jobs_settings() if "out" in inspect.signature(kind).parameters]
+    assert len(writing) >= 7
+    for kind in writing:
+        for url in ("s3://bucket/e.parquet", "file:///tmp/x.mp4", "HTTPS://host/x"):
+            with pytest.raises(SettingsError, match=f"out: found {url}"):
+                resolve(kind, {"out": url})
+        (tmp_path / "job.toml").write_text('out = "gs://bucket/x/"')
+        with pytest.raises(SettingsError, match="out: found gs://bucket/x/"):
+            resolve(kind, {}, tmp_path / "job.toml")
+        assert resolve(kind, {"out": "a/b.parquet"}).out == "a/b.parquet"

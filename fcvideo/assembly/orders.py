@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from fcvideo.errors import InputError, OutputError
 from fcvideo.tables.columns import read_columns
-from fcvideo.tables.schema import writable
-from fcvideo.video.inputs import Source, resolve_inputs
+from fcvideo.video.inputs import Source, local_path, resolve_inputs, tell
 
 WRITTEN_IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 VIDEO_SUFFIX = ".mp4"
@@ -62,14 +61,15 @@ class Place:
         return self.path / "renderings.json" if self.is_folder else self.path.with_name(f".{self.path.name}.json")
 
 
-def seen_sources(inputs: Sequence[str], out: str, limit: int | None) -> list[MotionSource]:
-    """Videos and pictures. Where `out` lies in a folder of inputs, what is in it are results of earlier calls.
-
-    Errors: InputError.
+def seen_sources(
+    inputs: Sequence[str], out: str, limit: int | None, say: Callable[[str], None] = tell
+) -> list[MotionSource]:
+    """Videos and pictures; `say` as in `resolve_inputs`. Where `out` lies in a folder of inputs, what is in it are
+    results of earlier calls. Errors: InputError.
     """
-    folder = Path(out).expanduser().resolve()
+    folder = local_path(out).resolve()
     is_within = any(root in folder.parents for root in _folders(inputs))
-    found = resolve_inputs(inputs, images=True)
+    found = resolve_inputs(inputs, images=True, say=say)
     sources = [source for source in found if not is_within or folder not in Path(source.path).parents][:limit]
     if not sources:
         raise InputError(f"{out}: all inputs lie in the folder for the results; choose another --out")
@@ -80,7 +80,7 @@ def seen_sources(inputs: Sequence[str], out: str, limit: int | None) -> list[Mot
 
 
 def video_source(source: Source) -> MotionSource:
-    return MotionSource(replace(source, name=writable(source.name)))
+    return MotionSource(source)
 
 
 def one_target(text: str) -> Source:
@@ -115,7 +115,7 @@ def altered(
 def _place(
     pairs: Sequence[tuple[MotionSource, Source | None]], names: Sequence[str], out: str
 ) -> tuple[Place, list[Order]]:
-    path = Path(out).expanduser()
+    path = local_path(out)
     is_folder = out.endswith("/") or path.is_dir() or not path.suffix
     if not is_folder and len(pairs) > 1:
         raise OutputError(f"{out}: found a file's name for {len(pairs)} results, expected a folder's name with /")
@@ -141,7 +141,7 @@ def _check(order: Order) -> None:
 
 
 def _folders(inputs: Sequence[str]) -> list[Path]:
-    paths = [Path(text).expanduser() for text in inputs]
+    paths = [local_path(text) for text in inputs]
     return [path.resolve() for path in paths if path.is_dir()]
 
 
@@ -149,6 +149,8 @@ def _relative(source: Source, roots: Sequence[Path]) -> Path:
     """Its place in the folder that it was found in, or its file name."""
     if source.scheme is not None:
         return Path(PurePosixPath(urlsplit(source.path).path).name or "video")
+    if source.place:
+        return Path(source.place)
     path = Path(source.path)
     for root in roots:
         if path.is_relative_to(root):
@@ -209,7 +211,7 @@ def _by_name(entries: Sequence[tuple[Source, Entry]]) -> dict[str, list[Entry]]:
 
 
 def _named(name: str | None, known: dict[str, list[Entry]], where: str, flag: str) -> Entry:
-    found = known.get(name or "") or known.get(str(Path(name or "").expanduser().resolve())) or []
+    found = known.get(name or "") or known.get(str(local_path(name or "").resolve())) or []
     if len(found) == 1:
         return found[0]
     expected = f"a file of {flag}" if not found else f"its path: {len(found)} files of {flag} have this name"

@@ -50,7 +50,7 @@ class Records:
         if self._is_fresh:
             return None
         for row in (self._json(order, "done.json"), earlier):
-            if row is None or row["ids"] != ids or row["status"] in WORTH_ANOTHER_TRY:
+            if row is None or not _are_same(row["ids"], ids) or row["status"] in WORTH_ANOTHER_TRY:
                 continue
             if row["status"] != "ok" or order.path.exists():
                 return row
@@ -60,7 +60,7 @@ class Records:
 
     def begin(self, order: Order, ids: Ids) -> None:
         """Makes room for its parts; those of another content go. Errors: OutputError."""
-        if (self._json(order, "order.json") or ids) != ids or self._json(order, "done.json"):
+        if not _are_same(self._json(order, "order.json") or ids, ids) or self._json(order, "done.json"):
             self._parts.discard_video(output_key(order))
         try:
             self.folder(order).mkdir(exist_ok=True)
@@ -106,3 +106,10 @@ class Records:
 def output_key(order: Order) -> str:
     """Folder name of an output's parts; no source's."""
     return video_key(f"output {order.name}")
+
+
+def _are_same(known: Ids | None, ids: Ids) -> bool:
+    """What an earlier version recorded has no dates: then the fingerprints decide."""
+    if known is None or known.keys() != ids.keys():
+        return False
+    return all(known[name] in (now, now and now.partition("@")[0]) for name, now in ids.items())

@@ -35,7 +35,7 @@ from fcvideo.survey.encoding import Encoding
 from fcvideo.survey.ledger import UNFAILED, WORTH_ANOTHER_TRY, Ledger, VideoState
 from fcvideo.survey.spans import missing_seconds
 from fcvideo.survey.survey import USUAL_SCALES, Survey, make_looking
-from fcvideo.tables.parts import Parts, video_key
+from fcvideo.tables.parts import Begun, Parts, inputs_key, video_key
 from fcvideo.video.inputs import Source
 from fcvideo.video.provenance import Mark
 from fcvideo.video.write import Coding
@@ -106,13 +106,13 @@ class _Run:
         }
 
     def run(self) -> dict[str, Any]:
-        is_dry, is_fresh = self.settings.dry_run, self.settings.overwrite
-        self.records = Records(self.task.place, self.parts, self.identity, is_fresh=is_fresh)
-        if not is_fresh:
-            self.parts.check(self.identity)
+        is_dry, overwrite = self.settings.dry_run, self.settings.overwrite
+        inputs = inputs_key(order.name for order in self.task.orders)
+        self._open_records(self.parts.begun(self.identity, inputs, overwrite=overwrite))
         if not is_dry:
-            self.parts.claim(self.identity, overwrite=is_fresh)
+            begun = self.parts.claim(self.identity, inputs, overwrite=overwrite)
             self.stack.callback(self.parts.release)
+            self._open_records(begun)
         orders = self._open_orders()
         if is_dry:
             return self._describe(orders)
@@ -128,6 +128,10 @@ class _Run:
                     self.task.place.path.rmdir()
             raise
         return self._close()
+
+    def _open_records(self, begun: Begun) -> None:
+        self.is_fresh = self.settings.overwrite and not begun.is_resumed
+        self.records = Records(self.task.place, self.parts, self.identity, is_fresh=self.is_fresh)
 
     def _make(self, orders: Sequence[Order]) -> None:
         # What needs seconds to start, starts now.
@@ -166,7 +170,7 @@ class _Run:
         if not self.settings.dry_run:
             for order in orders:
                 self.records.begin(order, self.ids[order.name])
-            if self.settings.overwrite:
+            if self.is_fresh:
                 self.records.forget(orders)
         return orders
 
@@ -357,7 +361,7 @@ class _Run:
         videos = list({order.source.key: order.source.source for order in orders if not order.source.is_table}.values())
         states = []
         if videos:
-            ledger = Ledger(self.parts, {}, is_fresh=self.settings.overwrite)
+            ledger = Ledger(self.parts, {}, is_fresh=self.is_fresh)
             states = self._survey().plan(videos, ledger, keep=False, is_thorough=True)
         spans = {state.source.name: state for state in states}
         wanted = {order.name for order in orders}

@@ -13,7 +13,7 @@ from fcvideo.errors import SettingsError, VideoError
 from fcvideo.rendering.segment import SegmentRenderer
 from fcvideo.survey.reading import FaceReader
 from fcvideo.video.inputs import Source
-from fcvideo.video.probe import fingerprint
+from fcvideo.video.probe import dated_fingerprint
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Stages:
 
 
 def known_fingerprint(source: Source, known: dict[str, str | VideoError]) -> str:
-    """Of each file once. Errors: VideoError."""
+    """Of each file once, with its date: a rendered video is not worth a look at the whole file. Errors: VideoError."""
     if source.path not in known:
         try:
-            known[source.path] = fingerprint(source)
+            known[source.path] = dated_fingerprint(source)
         except VideoError as error:
             known[source.path] = error
     found = known[source.path]

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from fcvideo.atomic import clear_leftovers, written_atomically
 from fcvideo.clips.shards import UNFINISHED, VIDEOS_SUFFIX, Clip, read_clips, read_metadata, write_clips, write_shard
 from fcvideo.errors import OutputError
-from fcvideo.tables.parts import Parts, refuse_other_identity, video_key
+from fcvideo.tables.parts import Begun, Parts, refuse_other_identity, video_key
 from fcvideo.tables.schema import metadata_of, videos_schema, with_metadata
 
 _COUNTS: list[pa.Field] = [
@@ -65,10 +65,11 @@ class ClipFolder:
     Errors: OutputError where other clips lie, or another process is at work.
     """
 
-    def __init__(self, path: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
+    def __init__(self, path: Path, identity: dict[str, Any], inputs: str, *, overwrite: bool) -> None:
+        """`inputs` as `tables.parts.inputs_key` gives it: a killed run with `overwrite` is gone on with."""
         self.path = path
         self.identity = identity
-        self.overwrite = overwrite
+        self._inputs = inputs
         self._parts = Parts(path / UNFINISHED)
         self._table = path / f"clips{VIDEOS_SUFFIX}"
         self._finished: dict[str, Record] = {}
@@ -77,8 +78,8 @@ class ClipFolder:
             raise OutputError(f"{path}: is a file; --out of prepare names a folder")
         if others := [name for name in self._tables() if not _OWN_NAME.fullmatch(name)]:
             raise OutputError(f"{path}: {others[0]} there is not prepare's; choose another --out")
-        if not overwrite:
-            self._read_finished()
+        self._overwrite = overwrite
+        self._look(self._parts.begun(identity, inputs, overwrite=overwrite))
 
     @property
     def is_finished(self) -> bool:
@@ -90,11 +91,14 @@ class ClipFolder:
         return self._finished
 
     def claim(self) -> None:
-        """Takes the folder for this process; with `overwrite`, clips of earlier runs are removed."""
+        """Takes the folder for this process, and looks again at what another may have finished meanwhile.
+
+        With `overwrite`, clips of earlier runs are removed.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        self._parts.claim(self.identity, overwrite=self.overwrite)
+        self._look(self._parts.claim(self.identity, self._inputs, overwrite=self._overwrite))
         clear_leftovers(self.path, "clips*")
-        if self.overwrite:
+        if self._is_fresh:
             self._table.unlink(missing_ok=True)
         for name in self._tables():
             if (match := _OWN_NAME.fullmatch(name)) and match[1] and int(match[1]) >= self._num_shards:
@@ -105,7 +109,7 @@ class ClipFolder:
 
     def record(self, video: str) -> Record | None:
         """What is known of a video that is done; nothing is, when all is to be done anew."""
-        if self.overwrite:
+        if self._is_fresh:
             return None
         if (part := _part_path(self.path, video)).is_file():
             return read_metadata(part)
@@ -132,14 +136,19 @@ class ClipFolder:
             pq.write_table(table, unfinished)
         self._parts.remove(map(video_key, parts))
 
-    def _read_finished(self) -> None:
+    def _look(self, begun: Begun) -> None:
+        """What is finished here; nothing is where all is to be done anew."""
+        self._finished, self._num_shards = {}, 0
+        self._is_fresh = begun.replaces and not begun.is_resumed
+        if self._is_fresh:
+            return
         if self._table.is_file():
             table = pq.read_table(self._table)
             metadata = metadata_of(table.schema) or {}
             refuse_other_identity(self.path, metadata.get("identity", {}), self.identity)
             self._finished = {record["video"]: record for record in table.to_pylist()}
             self._num_shards = metadata["num_shards"]
-        elif not self._parts.check(self.identity) and (shards := self._tables()):
+        elif not begun.is_resumed and (shards := self._tables()):
             raise OutputError(f"{self.path}: {shards[0]} there has no record beside it; --overwrite removes it")
 
     def _tables(self) -> list[str]:

@@ -6,8 +6,8 @@ inputs -> plans -> segments -> [read, find, crop] -> [encode, write a part] -> c
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 from fcvideo import __version__
@@ -21,9 +21,8 @@ from fcvideo.survey.ledger import UNFAILED, Ledger, VideoState
 from fcvideo.survey.reading import FaceReader
 from fcvideo.survey.spans import missing_seconds
 from fcvideo.survey.survey import USUAL_SCALES, Survey, make_looking
-from fcvideo.tables.parts import Parts, video_key
+from fcvideo.tables.parts import Begun, Parts, inputs_key, video_key
 from fcvideo.tables.result import Result
-from fcvideo.tables.schema import writable
 from fcvideo.video.inputs import Source, resolve_inputs
 
 FAILURES_SHOWN = 20
@@ -42,7 +41,8 @@ class _Run:
     def __init__(self, settings: EmbedSettings, reader: type[FaceReader], stack: ExitStack) -> None:
         self.started = time.monotonic()
         self.settings, self.stack = settings, stack
-        self.sources = [_nameable(source) for source in resolve_inputs(settings.inputs, settings.limit)]
+        self.reporter = stack.enter_context(Reporter(settings.progress))
+        self.sources = _videos(resolve_inputs(settings.inputs, settings.limit, say=self.reporter.say))
         self.result = Result(settings.out)
         self.parts = Parts(self.result.parts_folder)
         self.config = load_config(settings.model)
@@ -57,7 +57,6 @@ class _Run:
             parts_folder=self.parts.folder.absolute(),
         )
         self.identity = _identity(settings, precision)
-        self.reporter = stack.enter_context(Reporter(settings.progress))
         looking = make_looking(settings, self.config, settings.fps)
         self.survey = Survey(settings, reader, looking, encoding, self.gpus, self.reporter, stack)
 
@@ -75,23 +74,29 @@ class _Run:
         return self._summarize(rows)
 
     def _open_ledger(self) -> Ledger:
-        """Refuses what must not be touched; unless this is a dry run, takes the place."""
-        settings = self.settings
-        earlier: dict[str, dict[str, Any]] = {}
-        if not settings.overwrite:
-            is_resumed = self.parts.check(self.identity)
-            if not self.parts.run().get("replaces"):
-                self.result.check(self.identity, is_resumed=is_resumed)
-                earlier = self.result.videos()
+        """Refuses what must not be touched; unless this is a dry run, takes the place, and looks at it again then."""
+        inputs = inputs_key(source.name for source in self.sources)
+        overwrite = self.settings.overwrite
+        begun = self.parts.begun(self.identity, inputs, overwrite=overwrite)
+        earlier = self._earlier(begun)
+        if not self.settings.dry_run:
+            begun = self.parts.claim(self.identity, inputs, overwrite=overwrite)
+            self.stack.callback(self.parts.release)
+            earlier = self._earlier(begun)
+        return Ledger(self.parts, earlier, is_fresh=overwrite and not begun.is_resumed)
+
+    def _earlier(self, begun: Begun) -> dict[str, dict[str, Any]]:
+        """Rows of the videos that stay in the table. Errors: OutputError where it is not to be touched."""
+        if begun.replaces:
+            return {}
+        self.result.check(self.identity, is_resumed=begun.is_resumed)
+        earlier = self.result.videos()
         if others := sorted(earlier.keys() - {source.name for source in self.sources}):
             raise OutputError(
-                f"{settings.out}: holds {len(others)} videos that are not among these inputs, such as {others[0]}; "
-                "name them too, choose another --out, or --overwrite"
+                f"{self.settings.out}: holds {len(others)} videos that are not among these inputs, such as "
+                f"{others[0]}; name them too, choose another --out, or --overwrite"
             )
-        if not settings.dry_run:
-            self.parts.claim(self.identity, overwrite=settings.overwrite)
-            self.stack.callback(self.parts.release)
-        return Ledger(self.parts, earlier, is_fresh=settings.overwrite)
+        return earlier
 
     def _write(self, ledger: Ledger, states: list[VideoState]) -> list[dict[str, Any]]:
         self.reporter.begin("writing", len(states))
@@ -142,11 +147,12 @@ class _Run:
         }
 
 
-def _nameable(source: Source) -> Source:
+def _videos(sources: Sequence[Source]) -> list[Source]:
     """Errors: InputError for a table, whose JPEG bytes FFmpeg would take for a video."""
-    if source.path.lower().endswith(".parquet"):
-        raise InputError(f"{source.path}: found a table, expected a video; prepare and train take tables of crops")
-    return replace(source, name=writable(source.name))
+    for source in sources:
+        if source.path.lower().endswith(".parquet"):
+            raise InputError(f"{source.path}: found a table, expected a video; prepare and train take tables of crops")
+    return list(sources)
 
 
 def _identity(settings: EmbedSettings, precision: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fcvideo.atomic import write_json
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import EvaluateSettings
 from fcvideo.errors import OutputError, SettingsError
+from fcvideo.evaluation.bench import Bench
 from fcvideo.evaluation.embedded_sets import CODES
 from fcvideo.evaluation.features import MODEL_FEATURES, Pictures
 from fcvideo.evaluation.figures import draw_confusion, draw_faces, draw_neighbours, draw_pose, draw_roc, nearest
@@ -30,9 +31,8 @@ from fcvideo.evaluation.probes import probe_angles_seeds, probe_classes_seeds
 from fcvideo.evaluation.reconstruction import ClipPictures, load_faces, measure_reconstruction, pair_up
 from fcvideo.evaluation.report import NAME as REPORT
 from fcvideo.evaluation.report import write_report
+from fcvideo.evaluation.result_table import print_tables
 from fcvideo.evaluation.verification import verify
-from fcvideo.jobs.bench import Bench
-from fcvideo.jobs.result_table import print_tables
 from fcvideo.running.progress import Reporter
 from fcvideo.tables.columns import column_names
 

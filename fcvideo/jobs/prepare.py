@@ -24,8 +24,9 @@ from fcvideo.running.devices import count_cores
 from fcvideo.running.progress import Reporter
 from fcvideo.survey.readers import ReaderPool
 from fcvideo.survey.reading import Chunk, FaceReader, Looking
+from fcvideo.tables.parts import inputs_key
 from fcvideo.video.inputs import Source, resolve_inputs
-from fcvideo.video.probe import fingerprint
+from fcvideo.video.probe import Edition, fingerprint, is_unchanged
 from fcvideo.video.segments import Segment
 
 # Ray needs 15 to 25 s to start; a core cuts about 2 MB of ordinary video a second.
@@ -37,8 +38,9 @@ DETECTION_MARGIN = 2 / 3
 def prepare(settings: PrepareSettings) -> dict[str, Any]:
     """Fills the folder `settings.out`; gives the summary. Errors: UsageError's children."""
     started = time.monotonic()
-    sources = resolve_inputs(settings.inputs, settings.limit)
-    folder = ClipFolder(Path(settings.out), _identity(settings), overwrite=settings.overwrite)
+    sources = resolve_inputs(settings.inputs, settings.limit, say=Reporter(settings.progress).say)
+    inputs = inputs_key(source.name for source in sources)
+    folder = ClipFolder(Path(settings.out), _identity(settings), inputs, overwrite=settings.overwrite)
     plan = _Plan(folder, sources)
     if settings.dry_run:
         return {"out": settings.out, "videos": len(sources), "to_do": len(plan.to_do), "dry_run": True, "exit_code": 0}
@@ -46,6 +48,7 @@ def prepare(settings: PrepareSettings) -> dict[str, Any]:
         if plan.to_do or not folder.is_finished:
             folder.claim()
             try:
+                plan = _Plan(folder, sources)
                 for source in plan.changed:
                     folder.forget(source.name)
                 _cut_all(settings, plan.to_do, reporter)
@@ -80,10 +83,20 @@ class _Plan:
         for source in sources:
             record = folder.record(source.name)
             if record is not None and not worth_another_try(record):
-                if _fingerprint_or_none(source) == record["video_id"]:
+                if _is_unchanged(source, record):
                     continue
                 self.changed.append(source)
             self.to_do.append(source)
+
+
+def _is_unchanged(source: Source, record: Record) -> bool:
+    if record["video_id"] is None:
+        return _fingerprint_or_none(source) is None
+    try:
+        known = Edition(record["video_id"], record.get("modified_seconds"), record.get("content_hash"))
+        return is_unchanged(source, known)
+    except VideoError:
+        return False
 
 
 def _fingerprint_or_none(source: Source) -> str | None:

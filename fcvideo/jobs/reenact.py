@@ -12,6 +12,7 @@ from fcvideo.assembly.task import Stages, Task
 from fcvideo.config import ReenactSettings
 from fcvideo.errors import SettingsError
 from fcvideo.models.store import model_hash
+from fcvideo.running.progress import Reporter
 from fcvideo.video.inputs import Source, resolve_inputs
 
 
@@ -23,10 +24,11 @@ def reenact(settings: ReenactSettings, stages: Stages | None = None) -> dict[str
     if not settings.source or not settings.target:
         raise SettingsError("reenact: expected --source and --target, whose motion and whose face")
     limit = None if settings.pairs else settings.limit
-    found = resolve_inputs(settings.source, limit, images=True)
+    say = Reporter(settings.progress).say
+    found = resolve_inputs(settings.source, limit, images=True, say=say)
     tables = _open_tables(found, settings.model)
     sources = [one for source in found for one in _motion_sources(source, tables)]
-    targets = resolve_inputs(settings.target, images=True)
+    targets = resolve_inputs(settings.target, images=True, say=say)
     if settings.pairs:
         pairs = read_pairs(Path(settings.pairs), sources, targets)[: settings.limit]
     else:

@@ -34,7 +34,7 @@ from fcvideo.training import moco
 from fcvideo.training.loop import FIRST_PICTURES, LESSON, Rank, run_rank
 from fcvideo.training.plan import count_steps, num_stills, resolve_recipe
 from fcvideo.training.recipes import Recipe
-from fcvideo.video.inputs import VIDEO_SUFFIXES
+from fcvideo.video.kind import VIDEO_SUFFIXES
 
 RESULTS = ("checkpoints", "curves", "sheets", "model")  # what a run leaves in OUT, and --overwrite removes
 BEFORE_STAGES = {FIRST_PICTURES: "first pictures", LESSON: "lesson"}

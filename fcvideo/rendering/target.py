@@ -11,6 +11,7 @@ from fcvideo.faces.crop import Framing, crop_affine, crop_face
 from fcvideo.faces.detect import FaceDetector, Faces
 from fcvideo.models.store import MEAN_FACE, locate_model
 from fcvideo.rendering.portrait import PortraitPainter, motion_size
+from fcvideo.video.container import with_kind
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import probe
 from fcvideo.video.random_access import FrameGrabber
@@ -41,7 +42,7 @@ class TargetFinder:
     def find(self, source: Source, time_seconds: float | None = None) -> Target:
         """Errors: InputError for a file that cannot be read, or shows no face."""
         try:
-            if source.is_image:
+            if with_kind(source).is_image:
                 return self._in_picture(source.name, read_still(source.path), None)
             with FrameGrabber(source.path) as grabber:
                 if time_seconds is not None:

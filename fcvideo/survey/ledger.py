@@ -12,6 +12,7 @@ from fcvideo.survey.reading import VideoPlan
 from fcvideo.tables.parts import Parts, read_record, video_key
 from fcvideo.tables.result import VideoResult
 from fcvideo.video.inputs import Source
+from fcvideo.video.probe import Edition
 from fcvideo.video.segments import Segment
 
 UNFAILED = ("ok", "damaged")
@@ -42,28 +43,28 @@ class Ledger:
     earlier: dict[str, dict[str, Any]]
     is_fresh: bool = False
 
-    def known_id(self, source: Source) -> str | None:
-        """Fingerprint of the video as it was when it was finished; None for one that still needs a plan."""
+    def known(self, source: Source) -> Edition | None:
+        """The video as it was when it was finished; None for one that still needs a plan."""
         key = video_key(source.name)
         if self.is_fresh:
             return None
         if known := self.parts.read_video(key):
             is_finished = len(self.parts.finished(key)) == known["num_segments"]
-            return known["video_id"] if is_finished and known["status"] not in WORTH_ANOTHER_TRY else None
+            return _edition(known) if is_finished and known["status"] not in WORTH_ANOTHER_TRY else None
         if row := self.earlier.get(source.name):
-            return row["video_id"] if row["status"] not in WORTH_ANOTHER_TRY else None
+            return _edition(row) if row["status"] not in WORTH_ANOTHER_TRY else None
         return None
 
     def enter(self, plan: VideoPlan, *, keep: bool) -> VideoState:
         """Takes a plan in; `keep` writes it down beside the parts, and drops those of another content."""
         source, key = plan.source, video_key(plan.source.name)
         known = self.parts.read_video(key)
-        is_unchanged = plan.video_id is not None and plan.video_id == self.known_id(source)
+        is_unchanged = _is_same(plan, self.known(source))
         if is_unchanged and known is not None:
             return VideoState(source, known, segments=plan.segments)
         if is_unchanged:
             return VideoState(source, {}, carried_row=self.earlier[source.name])
-        is_same_content = known is not None and known["video_id"] == plan.video_id and not self.is_fresh
+        is_same_content = known is not None and _is_same(plan, _edition(known)) and not self.is_fresh
         done = self.parts.finished(key) if is_same_content else {}
         known = _describe(plan)
         if keep:
@@ -100,6 +101,22 @@ class Ledger:
             num_lost = row["num_frames_sampled"] - row["num_frames_decoded"]
             row["error"] = f"{num_lost} of {row['num_frames_sampled']} sampled frames lost, others perhaps disturbed"
         return VideoResult(row, paths)
+
+
+def _edition(row: dict[str, Any]) -> Edition | None:
+    """None for a file that could not be opened."""
+    if row["video_id"] is None:
+        return None
+    return Edition(row["video_id"], row.get("modified_seconds"), row.get("content_hash"))
+
+
+def _is_same(plan: VideoPlan, known: Edition | None) -> bool:
+    """A good plan with nothing but the fingerprint is of a video that its reader knows to be the same."""
+    if known is None or plan.video_id is None:
+        return False
+    if plan.info is None:
+        return known.is_same_content(plan.video_id, None if plan.status == "ok" else "")
+    return known.is_same_content(plan.video_id, plan.info.content_hash)
 
 
 def _describe(plan: VideoPlan) -> dict[str, Any]:

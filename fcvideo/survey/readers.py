@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from fcvideo.errors import VideoError
 from fcvideo.running.worker_process import WorkerPool, WorkerProcess
 from fcvideo.survey.reading import Chunk, FaceReader, Looking, VideoPlan, failed_chunk
+from fcvideo.text import public_text
 from fcvideo.video.inputs import Source
+from fcvideo.video.probe import Edition
 from fcvideo.video.segments import Segment
 
 Tick = Callable[[Segment, float], None]  # a segment, and how far its reader has come in presentation time
@@ -20,11 +22,11 @@ class ReaderProcess(WorkerProcess):
         super().__init__(reader, looking)
         self._side_px = looking.side_px
 
-    def plan(self, source: Source, known_id: str | None = None) -> VideoPlan:
+    def plan(self, source: Source, known: Edition | None = None) -> VideoPlan:
         try:
-            (plan,) = self.ask("plan", (source, known_id), lambda _: None)
+            (plan,) = self.ask("plan", (source, known), lambda _: None)
         except VideoError as error:
-            return VideoPlan(source, None, None, (), error.status, f"{source.path}: {error}")
+            return VideoPlan(source, None, None, (), error.status, public_text(f"{source.path}: {error}"))
         return plan
 
     def read(self, segment: Segment, video_id: str, tick: Tick) -> Iterator[Chunk]:
@@ -32,7 +34,7 @@ class ReaderProcess(WorkerProcess):
             yield from self.ask("read", (segment, video_id), lambda pts_seconds: tick(segment, pts_seconds))
         except VideoError as error:
             message = f"{segment.source.path}: segment {segment.index + 1} of {segment.num_segments}: {error}"
-            yield failed_chunk(segment, video_id, error.status, message, self._side_px)
+            yield failed_chunk(segment, video_id, error.status, public_text(message), self._side_px)
 
 
 class ReaderPool(WorkerPool[ReaderProcess]):
@@ -41,7 +43,7 @@ class ReaderPool(WorkerPool[ReaderProcess]):
     def __init__(self, reader: type[FaceReader], looking: Looking, size: int) -> None:
         super().__init__(lambda number: ReaderProcess(reader, looking), size)
 
-    def plan(self, work: Sequence[tuple[Source, str | None]]) -> Iterator[VideoPlan]:
+    def plan(self, work: Sequence[tuple[Source, Edition | None]]) -> Iterator[VideoPlan]:
         return self.spread(work, lambda process, item: iter((process.plan(*item),)))
 
     def read(self, work: Sequence[tuple[Segment, str]], tick: Tick) -> Iterator[Chunk]:

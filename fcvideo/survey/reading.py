@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fcvideo.errors import VideoError, describe_error
 from fcvideo.faces.crop import Framing, crop_affine, crop_face
+from fcvideo.video.container import with_kind
 from fcvideo.video.inputs import Source
-from fcvideo.video.probe import VideoInfo, fingerprint, probe
+from fcvideo.video.probe import Edition, VideoInfo, edition, is_unchanged, probe
 from fcvideo.video.segments import Segment, plan_segments
 from fcvideo.video.shots import SIGNATURE_BYTES, signature
 
@@ -97,14 +98,15 @@ class FaceReader:
             min_face_px=looking.min_face_px, score_threshold=looking.score_threshold, scales=looking.scales
         )
 
-    def plan(self, source: Source, known_id: str | None = None) -> VideoPlan:
-        """A video whose fingerprint is `known_id` is left at that: its plan has no segments."""
+    def plan(self, source: Source, known: Edition | None = None) -> VideoPlan:
+        """A video that is still the known one is left at that: its plan has no segments."""
         video_id, info = None, None
         try:
-            video_id = fingerprint(source)
-            if video_id == known_id:
-                return VideoPlan(source, video_id, None, ())
-            info = probe(source)
+            source = with_kind(source)
+            if known is not None and is_unchanged(source, known, lambda: self.tick(0.0)):
+                return VideoPlan(source, known.video_id, None, ())
+            video_id, modified_seconds, content_hash = edition(source, lambda: self.tick(0.0))
+            info = replace(probe(source), modified_seconds=modified_seconds, content_hash=content_hash)
             looking = self.looking
             segments = plan_segments(source, self.segment_seconds, looking.start_seconds, looking.duration_seconds)
         except VideoError as error:

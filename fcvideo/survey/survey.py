@@ -58,7 +58,7 @@ class Survey:
         """
         self._reporter.begin("planning", len(sources))
         states: list[VideoState] = []
-        work = [(source, None if is_thorough else ledger.known_id(source)) for source in sources]
+        work = [(source, None if is_thorough else ledger.known(source)) for source in sources]
         for plan in self._pool.plan(work):
             states.append(ledger.enter(plan, keep=keep))
             self._reporter.update(len(states), videos=len(states))

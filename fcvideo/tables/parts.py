@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,19 @@ PART_NAME = re.compile(r"(\d{5,})-(\d{3,})(-end)?\.parquet")
 def video_key(video: str) -> str:
     """Folder name of a video's parts; `video` may hold slashes and be of any length."""
     return hashlib.sha256(video.encode("utf-8", "surrogateescape")).hexdigest()[:20]
+
+
+def inputs_key(names: Iterable[str]) -> str:
+    """Tells the inputs of one run from those of another, in whatever order."""
+    return video_key("\n".join(sorted(names)))
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a run finds of the one before it."""
+
+    is_resumed: bool  # there are parts to go on with
+    replaces: bool  # the result that stands there is to be thrown away, as `--overwrite` said now or then
 
 
 @dataclass(frozen=True)
@@ -67,9 +81,9 @@ class Parts:
         self._lock: int | None = None
 
     def run(self) -> dict[str, Any]:
-        """What `claim` wrote down: `identity`, and `replaces`, whether an earlier result is to be thrown away; or {}.
+        """What `claim` wrote down: `identity`, and `replaces`, the inputs with which the result there is thrown away.
 
-        Errors: OutputError for a folder of that name that holds something else.
+        Empty where nothing is. Errors: OutputError for a folder of that name that holds something else.
         """
         try:
             return json.loads((self.folder / "run.json").read_text())
@@ -82,15 +96,22 @@ class Parts:
         except (OSError, ValueError) as error:
             raise OutputError(f"{self.folder}: not a run's parts ({error})") from None
 
-    def check(self, identity: dict[str, Any]) -> bool:
-        """Whether there are parts to go on with. Errors: OutputError where they are another identity's."""
+    def begun(self, identity: dict[str, Any], inputs: str, *, overwrite: bool) -> Begun:
+        """What a run of these inputs (`inputs_key`) finds. One begun with `overwrite` and killed is gone on
+        with when the same inputs come again, with or without it; other inputs do not inherit its permission.
+
+        Errors: OutputError for parts of another identity, unless they are to be overwritten.
+        """
         found = self.run()
+        is_same = found.get("replaces") == inputs and found["identity"] == identity
+        if overwrite:
+            return Begun(is_resumed=is_same, replaces=True)
         if found:
             refuse_other_identity(self.folder, found["identity"], identity)
-        return bool(found)
+        return Begun(is_resumed=bool(found), replaces=is_same)
 
-    def claim(self, identity: dict[str, Any], *, overwrite: bool) -> None:
-        """Takes the folder for this run, and goes on with what is there unless told to overwrite.
+    def claim(self, identity: dict[str, Any], inputs: str, *, overwrite: bool) -> Begun:
+        """Takes the folder for this run; what it finds there is told as `begun` does, now that nobody else changes it.
 
         Errors: OutputError where another process is at work, or another identity was.
         """
@@ -100,21 +121,28 @@ class Parts:
             self._take_lock()
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot be written ({error.strerror or error})") from None
-        if overwrite and self.run():
+        begun = self.begun(identity, inputs, overwrite=overwrite)
+        if overwrite and not begun.is_resumed:
             for folder in self._video_folders():
                 remove_folder(folder)
-        elif self.check(identity):
-            return
-        write_json(self.folder / "run.json", {"identity": identity, "replaces": overwrite})
+        write_json(self.folder / "run.json", {"identity": identity, "replaces": inputs if begun.replaces else None})
+        return begun
 
     def _take_lock(self) -> None:
-        descriptor = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise OutputError(f"{self.folder}: another fcvideo is at work here") from None
-        self._lock = descriptor
+        path = self.folder / "lock"
+        while True:
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise OutputError(f"{self.folder}: another fcvideo is at work here") from None
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    self._lock = descriptor
+                    return
+            os.close(descriptor)  # whoever had it has just removed the folder
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def release(self) -> None:
         if self._lock is not None:
@@ -125,7 +153,9 @@ class Parts:
         """Drops the videos that are in the result now; and the whole folder, unless it holds others of another call."""
         for key in keys:
             self.discard_video(key)
-        if not self._video_folders():
+        if self._video_folders():
+            write_json(self.folder / "run.json", self.run() | {"replaces": None})
+        else:
             remove_folder(self.folder)
         self.release()
 

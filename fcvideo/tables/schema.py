@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from fcvideo.text import public_text
+
 METADATA_KEY = b"fcvideo"
 DICTIONARY_COLUMNS = ["video", "video_id", "status"]
 SIGNATURE_COLUMN = "signature"  # of parts alone: what tells where shots begin
@@ -56,6 +58,8 @@ def videos_schema() -> pa.Schema:
             pa.field("start_seconds", pa.float64()),
             pa.field("duration_seconds", pa.float64()),
             pa.field("size_bytes", pa.int64()),
+            pa.field("modified_seconds", pa.float64()),
+            pa.field("content_hash", pa.string()),
             pa.field("num_frames_decoded", pa.int64(), nullable=False),
             pa.field("num_frames_sampled", pa.int64(), nullable=False),
             pa.field("num_faces", pa.int64(), nullable=False),
@@ -145,15 +149,9 @@ def with_signatures(rows: pa.Table, signatures: np.ndarray) -> pa.Table:
 
 
 def videos_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """Text that is not valid UTF-8 (a path in an error message) is written with escapes."""
-
-    plain = [{k: writable(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    """Text is written as `public_text` has it."""
+    plain = [{k: public_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
     return pa.Table.from_pylist(plain, schema=videos_schema())
-
-
-def writable(text: str) -> str:
-    """Text that is not valid UTF-8, as a file's name may be, with escapes: Parquet takes no other."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def with_metadata(schema: pa.Schema, metadata: dict[str, Any]) -> pa.Schema:

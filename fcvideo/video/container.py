@@ -5,26 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import IO, Any
 
 import av
 import av.container
 import av.error
-import fsspec
 from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.stream import VideoStream
 
-from fcvideo.errors import VideoError
-from fcvideo.video.inputs import URL_SCHEMES, Source
+from fcvideo.errors import VideoError, describe_error
+from fcvideo.video.animation import as_video
+from fcvideo.video.inputs import URL_SCHEMES, Source, special_file
+from fcvideo.video.kind import is_animated_webp, kind_by_content, kind_by_name
+from fcvideo.video.remote import file_system, refusal_in
 
 # Demuxers that read one file and nothing else. Left out on purpose: hls, dash, concat, imf, sdp, rtsp, image2, lavfi,
 # mlv, vobsub and all that take the names of other files from the file or from its path.
 DEMUXERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,obu,h264,hevc,m4v,mjpeg,vc1,rm,dv,gif,gxf,wtv,nsv,"
-    "swf,yuv4mpegpipe,mp3,aac,flac,wav"
+    "swf,yuv4mpegpipe,apng,mp3,aac,flac,wav"
 )
 _PLAYLIST_HEADS = {
     b"#EXTM3U": "an HLS or M3U playlist",
@@ -51,15 +54,19 @@ def open_file(source: Source) -> Iterator[IO[bytes]]:
     scheme = source.scheme
     try:
         if scheme is None:
+            if special := special_file(source.path):  # which may block whoever opens it
+                raise VideoError("refused", f"{source.path}: found {special}, expected a file")
             file = open(source.path, "rb")  # noqa: SIM115, PTH123
         elif scheme not in URL_SCHEMES:
             raise VideoError("refused", f"{source.path}: found {scheme}://, expected {', '.join(URL_SCHEMES)}")
         else:  # filesystem(), not fsspec.open(): that would follow chained URLs (a::b)
-            file = fsspec.filesystem(scheme).open(source.path, "rb", block_size=_URL_BLOCK_BYTES)
+            file = file_system(scheme).open(source.path, "rb", block_size=_URL_BLOCK_BYTES)
     except VideoError:
         raise
     except Exception as error:  # each file system raises its own kinds
-        raise VideoError("error", f"{source.path}: cannot be opened ({_one_line(error)})") from error
+        if refusal := refusal_in(error):
+            raise refusal from error
+        raise VideoError("error", f"{source.path}: cannot be opened ({describe_error(error)})") from error
     with file:
         try:
             file.seek(0, os.SEEK_END)
@@ -68,6 +75,17 @@ def open_file(source: Source) -> Iterator[IO[bytes]]:
             message = f"{source.path}: found a stream without byte ranges, expected a seekable file"
             raise VideoError("error", message) from error
         yield file
+
+
+def with_kind(source: Source) -> Source:
+    """The source with its kind by content; a URL whose suffix tells is not asked. Errors: VideoError."""
+    if source.scheme is not None and kind_by_name(source.path) is not None:
+        return source
+    with open_file(source) as file:
+        try:
+            return replace(source, kind=kind_by_content(file, source.name) or source.kind)
+        except Exception as error:  # each file system raises its own kinds
+            raise reading_error(source, error) from error
 
 
 @contextmanager
@@ -96,11 +114,13 @@ def open_sound(source: Source) -> Iterator[tuple[av.container.InputContainer, li
 @contextmanager
 def _open_container(source: Source) -> Iterator[av.container.InputContainer]:
     with open_file(source) as file:
-        _refuse_playlists(source, file.read(_HEAD_BYTES))
+        head = file.read(_HEAD_BYTES)
+        _refuse_playlists(source, head)
         file.seek(0)
-        options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file" if source.scheme is None else "none"}
         # FFmpeg reads a local file faster itself; 'file:' keeps it from seeing a protocol in the name.
-        target: Any = f"file:{source.path}" if source.scheme is None else file
+        is_local = source.scheme is None and not is_animated_webp(head)
+        target: Any = f"file:{source.path}" if is_local else as_video(source, file) if is_animated_webp(head) else file
+        options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file" if is_local else "none"}
         try:
             container = av.open(target, "r", container_options=options, metadata_errors="replace")
         except (av.error.FFmpegError, MemoryError, OSError, ValueError) as error:
@@ -135,7 +155,7 @@ def _opening_error(source: Source, file: IO[bytes], error: BaseException) -> Vid
         return VideoError("error", f"{source.path}: found an mp4 without a readable index (cut off while written?)")
     if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):  # unknown, or not on the whitelist
         return VideoError("not_media", f"{source.path}: found no known container, expected a video file")
-    return VideoError("error", f"{source.path}: cannot be opened ({_one_line(error)})")
+    return VideoError("error", f"{source.path}: cannot be opened ({describe_error(error)})")
 
 
 def _pick_stream(source: Source, container: av.container.InputContainer) -> VideoStream:
@@ -146,7 +166,7 @@ def _pick_stream(source: Source, container: av.container.InputContainer) -> Vide
     decodable = [s for s in streams if s.codec_context is not None]
     if not decodable:
         raise VideoError("error", f"{source.path}: found a video codec that this FFmpeg cannot decode")
-    return decodable[0]
+    return next((s for s in decodable if s.frames != 1), decodable[0])  # not the one picture beside an AVIF's frames
 
 
 def demux(source: Source, container: av.container.InputContainer, *streams: Stream) -> Iterator[Packet | None]:
@@ -199,8 +219,4 @@ def is_flush(packet: Packet) -> bool:
 
 
 def reading_error(source: Source, error: BaseException) -> VideoError:
-    return VideoError("error", f"{source.path}: reading failed ({_one_line(error)})")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    return VideoError("error", f"{source.path}: reading failed ({describe_error(error)})")

@@ -18,10 +18,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from fcvideo.video.container import open_video
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import VideoInfo, probe
 from fcvideo.video.read import Frame, read_frames, read_shown
 from fcvideo.video.segments import PacketIndex, Segment, index_packets, plan_segments, to_pts
+from fcvideo.video.tone import wide_colors
 
 _CODECS = frozenset(("h264", "hevc"))
 _MAX_STEP_ERROR = Fraction(1, 100)  # of the mean step between frames, beside one unit of rounding
@@ -38,7 +40,7 @@ class FrameGrabber:
 
     def __init__(self, path: str, timeout_seconds: float = 30.0) -> None:
         self.timeout_seconds = timeout_seconds
-        self._source = Source(str(path), str(path))
+        self._source = Source(str(path), str(path), "video")
         self._segments = plan_segments(self._source, segment_seconds=0.0)  # one to a key frame
         self._time_base = self._segments[0].time_base
         self._child: _Child | None = None
@@ -124,10 +126,13 @@ class FrameGrabber:
 
 
 def _is_plain(source: Source, index: PacketIndex, time_base: Fraction, info: VideoInfo) -> bool:
-    """A local upright h264 or hevc mp4 of constant rate from 0, with closed groups of pictures."""
+    """A local upright h264 or hevc mp4 in BT.709, of constant rate from 0, with closed groups of pictures."""
     is_mp4 = info.container.startswith("mov") and info.codec in _CODECS
     if source.scheme is not None or not is_mp4 or info.rotation_deg or info.is_mirrored:
         return False
+    with open_video(source) as (_, stream):
+        if wide_colors(stream.codec_context) is not None:
+            return False
     if info.num_frames_from_header != len(index.pts) or len(index.pts) < 2:
         return False
     steps = np.diff(np.sort(index.pts))

@@ -48,7 +48,7 @@ def read_frames(
     if segment.source.is_image:
         yield Frame(0, 0, 0, 0.0, read_still(segment.source.path), is_damaged=False)
         return
-    convert = RgbConverter(is_exact)
+    convert = RgbConverter(is_exact, segment.crop)
     sampler = _Sampler(segment, fps)
     for frame_index, picture in _pictures(segment, threads):
         is_sampled = sampler.takes(picture.pts)  # which must see the frames outside the segment, too
@@ -63,7 +63,7 @@ def read_shown(segment: Segment, times_pts: Sequence[int], threads: int = 1) -> 
 
     A time before the segment's first decodable frame gets that one. Errors: VideoError.
     """
-    convert = RgbConverter()
+    convert = RgbConverter(crop=segment.crop)
     waiting = deque(times_pts)
     current: tuple[int, Picture] | None = None
     for frame_index, picture in _pictures(segment, threads):

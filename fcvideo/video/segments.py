@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from fcvideo.errors import VideoError
 from fcvideo.video.container import demux, is_flush, open_video, seek_to_key
+from fcvideo.video.cropping import Crop, container_crop
 from fcvideo.video.decode import decode_in_order
 from fcvideo.video.inputs import Source
 
@@ -57,6 +58,7 @@ class Segment:
     previous_pts: int | None = None  # of the frame before that one
     first_pts: int | None = None  # of the video's first frame
     num_packets: int | None = None  # of the whole video
+    crop: Crop | None = None  # what of the coded picture is shown
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def plan_segments(
     """
     if source.is_image:
         return [Segment(source, 0, 1, Fraction(1, 1000), False)]
+    crop = container_crop(source)
     index, time_base = index_packets(source)
     window_start = window_end = None
     if start_seconds is not None:
@@ -93,11 +96,12 @@ def plan_segments(
             start_seconds = float(first_pts * time_base)
         window_end = to_pts(start_seconds + duration_seconds, time_base)
     if index is None:
-        return [Segment(source, 0, 1, time_base, False, start_pts=window_start, end_pts=window_end)]
+        return [Segment(source, 0, 1, time_base, False, start_pts=window_start, end_pts=window_end, crop=crop)]
     cuts = _choose_cuts(index, round(segment_seconds / time_base))
     if len(cuts) > 1 and not _can_jump(source, int(index.pts[cuts[-1]]), int(index.dts[cuts[-1]])):
         cuts = cuts[:1]
-    return _within(_make_segments(source, index, cuts, time_base), index, window_start, window_end)
+    segments = [replace(segment, crop=crop) for segment in _make_segments(source, index, cuts, time_base)]
+    return _within(segments, index, window_start, window_end)
 
 
 def index_packets(source: Source) -> tuple[PacketIndex | None, Fraction]:

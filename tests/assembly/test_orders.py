@@ -83,3 +83,17 @@ def test_pairs_name_files_by_name_or_path(tmp_path: Path):
     table.write_text("source\na.mp4\n")
     with pytest.raises(InputError, match="no column target"):
         read_pairs(table, found, targets)
+
+
+def test_a_linked_file_keeps_the_name_of_the_link(tmp_path: Path):
+    folder, blobs = tmp_path / "in", tmp_path / "in" / ".store"
+    blobs.mkdir(parents=True)
+    for number, name in enumerate(("a.mp4", "deep/b.mov")):
+        (blobs / f"5e1f{number}").write_bytes(b"\x1aE\xdf\xa3")
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).symlink_to(blobs / f"5e1f{number}")
+    found = seen_sources([str(folder)], str(tmp_path / "out/"), None)
+    _, orders = altered(found, None, [str(folder)], f"{tmp_path}/out/")
+    assert [order.name for order in orders] == ["a.mp4", "deep/b.mp4"]
+    _, orders = altered(seen_sources([str(folder / "a.mp4")], "out/", None), None, [str(folder / "a.mp4")], "out/")
+    assert [order.name for order in orders] == ["a.mp4"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fcvideo.survey.reading import FaceReader, VideoPlan
 from fcvideo.video.inputs import Source
+from fcvideo.video.probe import Edition
 from fcvideo.video.read import Frame
 from fcvideo.video.segments import Segment
 
@@ -52,11 +53,20 @@ class PoisonedReader(LoggingReader):
             yield frame
 
 
+class KilledReader(ShortSegments):
+    """Dies at the beginning of any file of the name `poison`, and leaves nothing behind."""
+
+    def frames(self, segment: Segment) -> Iterator[Frame]:
+        if Path(segment.source.name).stem == "poison":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().frames(segment)
+
+
 class PoisonedPlanner(LoggingReader):
-    def plan(self, source: Source, known_id: str | None = None) -> VideoPlan:
+    def plan(self, source: Source, known: Edition | None = None) -> VideoPlan:
         if Path(source.name).stem == "poison":
             os._exit(7)
-        return super().plan(source, known_id)
+        return super().plan(source, known)
 
 
 class BrokenReader(LoggingReader):

@@ -126,6 +126,51 @@ def test_a_changed_video_is_read_again(tmp_path: Path, model: Path, video: Path,
     assert pq.read_table(out).num_rows == 7
 
 
+def raw_video(path: Path, num_frames: int = 40) -> Path:
+    """Uncompressed, so that an edit leaves the size as it is; fingerprints sample 64 KB of every 300."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for pts in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.full((360, 320), pts, np.uint8), "yuv420p")
+            frame.pts = pts
+            container.mux(stream.encode(frame))
+    return path
+
+
+def test_an_edit_between_the_fingerprints_samples_is_seen(tmp_path: Path, model: Path):
+    out, video = tmp_path / "e.parquet", raw_video(tmp_path / "raw.avi")
+    run(video, out=out, model=model, reader=LoggingReader)
+    before = videos_of(out)["raw.avi"]
+    data = bytearray(video.read_bytes())
+    start = (len(data) - (1 << 16)) // 15 + (1 << 16) + 10_000  # behind the second sample
+    data[start : start + 100_000] = bytes(100_000)
+    video.write_bytes(data)
+    run(video, out=out, model=model, reader=LoggingReader)
+    after = videos_of(out)["raw.avi"]
+    assert opened_segments(video) == [0, 0]
+    assert after["video_id"] == before["video_id"]
+    assert after["content_hash"] != before["content_hash"]
+
+
+def test_a_copy_with_another_date_is_the_same_video(tmp_path: Path, model: Path, video: Path):
+    out = tmp_path / "e.parquet"
+    run(video, out=out, model=model, reader=LoggingReader)
+    os.utime(video, (1, 1))
+    run(video, out=out, model=model, reader=LoggingReader)
+    assert opened_segments(video) == [0, 1, 2]
+
+
+def test_a_table_of_an_earlier_version_goes_on(tmp_path: Path, model: Path, video: Path):
+    out = tmp_path / "e.parquet"
+    run(video, out=out, model=model, reader=LoggingReader)
+    videos = tmp_path / "e.videos.parquet"
+    pq.write_table(pq.read_table(videos).drop_columns(["modified_seconds", "content_hash"]), videos)
+    os.utime(video, (1, 1))
+    run(video, out=out, model=model, reader=LoggingReader)
+    assert opened_segments(video) == [0, 1, 2]
+
+
 def test_other_settings_or_another_model_are_refused(tmp_path: Path, model: Path, video: Path):
     out = tmp_path / "e.parquet"
     run(video, out=out, model=model, fps=5)
@@ -151,6 +196,27 @@ def test_an_interrupted_overwrite_goes_on_without_the_flag(
             run(video, out=out, model=model, fps=10, overwrite=True, reader=LoggingReader)
     assert run(video, out=out, model=model, fps=10, reader=LoggingReader)["frames"] == 30
     assert opened_segments(video) == [0, 1, 2]
+
+
+def test_a_killed_overwrite_goes_on_when_it_comes_again_and_permits_nothing_to_others(
+    tmp_path: Path, model: Path, video: Path, make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
+):
+    """As a scheduler does that runs the same command once more."""
+    out = tmp_path / "e.parquet"
+    a, c = make_video(tmp_path / "a.mp4", num_frames=5), make_video(tmp_path / "c.mp4", num_frames=7)
+    run(a, video, out=out, model=model)
+    with monkeypatch.context() as patch:
+        patch.setattr("fcvideo.tables.result.Result.write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(a, video, out=out, model=model, overwrite=True, reader=LoggingReader)
+    for others in ((a,), (c,), (a, c)):
+        with pytest.raises(OutputError, match="not among these inputs"):
+            run(*others, out=out, model=model)
+    assert run(video, a, out=out, model=model, overwrite=True, reader=LoggingReader)["frames"] == 65
+    assert opened_segments(video) == [0, 1, 2]
+    with pytest.raises(OutputError, match="not among these inputs"):
+        run(c, out=out, model=model)
+    assert run(a, c, video, out=out, model=model)["frames"] == 72
 
 
 def test_videos_that_are_not_named_again_are_not_dropped(

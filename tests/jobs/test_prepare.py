@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from fcvideo.clips.folder import ClipFolder
 from fcvideo.clips.shards import read_clips
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import PrepareSettings
@@ -226,6 +228,24 @@ def test_a_run_killed_between_shards_and_record_leaves_no_clip_twice(
     assert shard_bytes(tmp_path / "faces") == shard_bytes(prepared[0])
 
 
+def test_a_run_that_looked_before_another_had_finished_keeps_its_shards(
+    videos: Path, prepared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "faces"
+    settings = settings_for(videos, out)
+    early = ClipFolder(out, job._identity(settings), "other inputs", overwrite=False)
+    assert early.record(VIDEOS[0]) is None
+    prepare(settings)
+    early.claim()
+    try:
+        assert early.record(VIDEOS[0]) is not None
+        early.finish()
+    finally:
+        early.release()
+    assert shard_bytes(out) == shard_bytes(prepared[0])
+    assert len(ClipStore(out)) == prepared[1]["clips"]
+
+
 @pytest.mark.usefixtures("shared_ray")
 def test_ray_gives_the_same_shards(
     videos: Path, prepared: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -257,3 +277,22 @@ def test_a_table_of_something_else_is_recorded(tmp_path: Path) -> None:
     (row,) = pq.read_table(tmp_path / "faces" / "clips.videos.parquet").to_pylist()
     assert row["status"] == "error"
     assert "odd.parquet" in row["error"]
+
+
+def test_a_name_that_is_not_text_and_an_edit_of_the_same_size(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    folder, out = tmp_path / "videos", tmp_path / "faces"
+    folder.mkdir()
+    odd = Path(os.fsdecode(bytes(folder) + b"/\xff.mp4"))
+    make_video(folder / "odd.mp4", num_frames=10).rename(odd)
+    large = make_video(folder / "large.mp4", num_frames=10)
+    with large.open("ab") as file:  # bytes behind the video, which are sampled, too
+        file.write(bytes(4 << 20))
+    assert prepare(settings_for(folder, out))["exit_code"] == 0
+    assert prepare(settings_for(folder, out, dry_run=True))["to_do"] == 0
+    with large.open("r+b") as file:
+        file.seek((4 << 20) // 15 * 2 + 100_000)
+        file.write(b"edited")
+    os.utime(odd, (1, 1))
+    assert prepare(settings_for(folder, out, dry_run=True))["to_do"] == 1
+    videos = pq.read_table(out / "clips.videos.parquet")["video"].to_pylist()
+    assert sorted(videos) == ["\\udcff.mp4", "large.mp4"]

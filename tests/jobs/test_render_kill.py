@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from fcvideo.assembly.task import Stages
 from tests.jobs.renderers import LoggingRenderer, SomeSegments, begun_segments
 from tests.jobs.rendering import faces_of, leftovers, run_frontalize, sound_of, write_clip
@@ -21,15 +23,18 @@ from pathlib import Path
 from fcvideo.assembly.task import Stages
 from tests.jobs.renderers import SlowRenderer, SomeSegments
 from tests.jobs.rendering import run_frontalize
-video, out, model = map(Path, sys.argv[1:])
-run_frontalize(video, model=model, stages=Stages(SomeSegments, SlowRenderer), out=str(out))
+video, out, model = map(Path, sys.argv[1:4])
+stages = Stages(SomeSegments, SlowRenderer)
+run_frontalize(video, model=model, stages=stages, out=str(out), overwrite=sys.argv[4] == "True")
 """
 
 
-def test_finished_segments_are_not_rendered_again(tmp_path: Path, tiny_model: Path, media: Path):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_finished_segments_are_not_rendered_again(tmp_path: Path, tiny_model: Path, media: Path, overwrite: bool):
+    """With --overwrite too: a scheduler runs the same command again after a kill."""
     video = write_clip(tmp_path / "clip.mp4", faces_of(media / "pyfeat_single_face.mp4", 72))
     out, parts = tmp_path / "a.mp4", tmp_path / "a.mp4.parts"
-    command = [sys.executable, "-c", PROGRAM, *map(str, (video, out, tiny_model))]
+    command = [sys.executable, "-c", PROGRAM, *map(str, (video, out, tiny_model, overwrite))]
     child = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     while child.poll() is None and len(list(parts.glob("*/0000?.json"))) < 3:
         time.sleep(0.01)
@@ -38,7 +43,9 @@ def test_finished_segments_are_not_rendered_again(tmp_path: Path, tiny_model: Pa
     child.wait()
     assert not out.exists()
     finished = {int(record.stem) for record in parts.glob("*/0000?.json")}
-    run_frontalize(video, model=tiny_model, stages=Stages(SomeSegments, LoggingRenderer), out=str(out))
+    run_frontalize(
+        video, model=tiny_model, stages=Stages(SomeSegments, LoggingRenderer), out=str(out), overwrite=overwrite
+    )
     begun = Counter(begun_segments(video))
     assert set(begun) == set(range(7))
     assert {begun[index] for index in finished} == {1}

