@@ -87,12 +87,12 @@ class Cover:
 def cover_faces(times: np.ndarray, shots: np.ndarray, seen: Sightings, size: tuple[int, int], score: float) -> Cover:
     """`times` (F,) ascending seconds, `shots` (F,) ascending numbers, `size` width and height of the picture.
 
-    `score`: what a track must once come to. Nothing is held across a change of shot.
+    `score`: what a track must once come to; at 0 every one counts. Nothing is held across a change of shot.
     """
     known = np.flatnonzero(_not_hidden(seen, score))
     seen = seen[known]
     tracks = _tracks(seen, shots)
-    is_firm = [_is_firm(seen[rows], size, score, is_flash=len(rows) == 1 < len(times)) for rows in tracks]
+    is_firm = [score <= 0 or _is_firm(seen[rows], size, score, is_flash=len(rows) == 1 < len(times)) for rows in tracks]
     chains = _link([rows for rows, firm in zip(tracks, is_firm, strict=True) if firm], times, shots, seen)
     faces = [_covered(times, shots, known[rows], seen[rows], size) for rows in chains]
     num_seen, is_held, is_at_risk = np.zeros(len(times), np.int64), *np.zeros((2, len(times)), bool)

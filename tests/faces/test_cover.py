@@ -118,6 +118,7 @@ def test_a_face_seen_only_weakly_is_not_covered_but_told():
 def test_what_is_seen_once_must_be_seen_well():
     assert len(cover(sightings(np.array([50]), walking(np.array([50])), 0.6)).faces) == 0
     assert len(cover(sightings(np.array([50, 52]), walking(np.array([50, 52])), 0.6)).faces) == 1
+    assert len(cover(sightings(np.array([50]), walking(np.array([50])), 0.6), score=0.0).faces) == 1
 
 
 def test_at_the_border_less_is_enough():
