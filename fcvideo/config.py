@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from fcvideo.errors import SettingsError
+from fcvideo.atomic import too_long
+from fcvideo.errors import OutputError, SettingsError
 
 Progress = Literal["auto", "plain", "jsonl", "none"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -31,7 +32,7 @@ VIDEO_STATUSES = (
     "not_media",  # no container that FFmpeg's whitelisted demuxers know
     "no_video",  # a container without a video stream
     "no_frames",  # a video stream that gives no picture
-    "refused",  # a playlist or another format that names other files
+    "refused",  # a playlist or another format that names other files; an encrypted file
     "crashed",  # killed its worker twice
     "error",  # anything else; the message says what
 )
@@ -73,16 +74,12 @@ class SamplingSettings(RunSettings):
 
     help_panel: ClassVar[str | None] = "Frames and faces"
 
-    fps: float | None = setting(
-        None, "Frames per second to sample, by time stamp; every frame by default.", minimum=1e-3
-    )
+    fps: float | None = setting(None, "Frames per second to take, by time stamp; every frame by default.", minimum=1e-3)
     start: float | None = setting(None, "Begin at this presentation time, in seconds.")
     duration: float | None = setting(None, "Look at this many seconds from the start.", minimum=0)
     min_face: int = setting(40, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
     score: float = setting(0.7, "Detection score below which a face is dropped, 0 to 1.", minimum=0, maximum=1)
-    workers: int | None = setting(
-        None, "Reading and detecting workers; by default what the CPU cores allow.", minimum=1
-    )
+    workers: int | None = setting(None, "Reading and detecting workers; by default what the cores allow.", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -248,7 +245,9 @@ class RenderSettings(RunSettings):
     smooth_codes: float = setting(0.0, "Smooth expression over this many seconds; 0 leaves it.", minimum=0)
     audio: Literal["copy", "none"] = setting("copy", "Copy the sound, or leave it out.")
     codec: Codec = setting("h264", "Video codec of the result.")
-    crf: int = setting(18, "Quality of the video: lower is better and larger.", minimum=0, maximum=63)
+    crf: int | None = setting(
+        None, "Quality of the video: lower is better and larger; 18 by default.", minimum=0, maximum=63
+    )
     lossless: bool = setting(False, "Encode without any loss (large, and not for browsers).")
     start: float | None = setting(None, "Begin at this presentation time, in seconds.")
     duration: float | None = setting(None, "Render this many seconds from the start.", minimum=0)
@@ -313,9 +312,7 @@ class DeidentifySettings(AlterSettings):
     identity: str | None = setting(None, "An image or video of the face to show; the model's mean face by default.")
     mask: Mask = setting("face", "What covers a face: another face in its motion, a blur of few averages, a black box.")
     min_face: int = setting(24, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
-    score: float = setting(
-        0.5, "Score that a face must once come to in its shot; less where the border cuts it.", minimum=0, maximum=1
-    )
+    score: float = setting(0.5, "Score a face must once come to in its shot; less at borders.", minimum=0, maximum=1)
 
 
 Settings = TypeVar("Settings", bound=JobSettings)
@@ -324,7 +321,8 @@ Settings = TypeVar("Settings", bound=JobSettings)
 def resolve(kind: type[Settings], flags: dict[str, Any], file: Path | None = None) -> Settings:
     """Settings from flags (None: not given), then `file`, then defaults.
 
-    Errors: SettingsError for an unreadable file, an unknown key, or a value of the wrong type or size.
+    Errors: SettingsError for an unreadable file, an unknown key, or a value of the wrong type or size;
+    OutputError for a name that no file can have.
     """
     values = _read_toml(kind, file) if file is not None else {}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
@@ -366,10 +364,14 @@ def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
 
 
 def check_out(place: str) -> None:
-    """Errors: SettingsError for a URL, which would become a local folder of that name."""
+    """Errors: SettingsError for a URL, which would become a local folder of that name; OutputError for a name that no
+    file can have.
+    """
     if match := _URL.match(place):
         expected = "a path on this machine; write there and copy the result to its place"
         raise SettingsError(f"out: found {place}, but nothing is written to {match[0]} yet, expected {expected}")
+    if problem := too_long(Path(place)):
+        raise OutputError(f"{place}: {problem}; choose another --out")
 
 
 def _fits(value: Any, hint: Any) -> bool:

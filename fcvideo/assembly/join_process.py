@@ -38,6 +38,14 @@ class Finisher:
         with path.open("wb") as file:
             np.savez(file, name=target.name, picture=target.picture, box=target.box, pts_seconds=pts_seconds)
 
-    def join(self, parts: Sequence[Path], out: Path, sound: Source | None, mark: Mark, is_excerpt: bool) -> Joined:
+    def join(
+        self,
+        parts: Sequence[Path],
+        out: Path,
+        sound: Source | None,
+        captions: Source | None,
+        mark: Mark,
+        is_excerpt: bool,
+    ) -> Joined:
         """Errors: VideoError, OutputError."""
-        return join_segments(parts, out, sound=sound, mark=mark, is_excerpt=is_excerpt)
+        return join_segments(parts, out, sound=sound, captions=captions, mark=mark, is_excerpt=is_excerpt)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -15,17 +17,20 @@ from fcvideo.rendering.segment import Rendered
 from fcvideo.running.worker_process import WorkerProcess
 from fcvideo.survey.ledger import UNFAILED
 from fcvideo.video.inputs import Source
+from fcvideo.video.join import Joined
 from fcvideo.video.provenance import Mark
 
 
 class Finishing:
     """One output after the other. Targets are looked for in the same process, for they too are anyone's files."""
 
-    def __init__(self, mark: Mark, *, has_sound: bool, is_excerpt: bool, stack: ExitStack) -> None:
+    def __init__(
+        self, finisher: type[Finisher], mark: Mark, *, has_sound: bool, is_excerpt: bool, stack: ExitStack
+    ) -> None:
         self._mark, self._has_sound, self._is_excerpt = mark, has_sound, is_excerpt
         self._thread = ThreadPoolExecutor(1)
         stack.callback(self._thread.shutdown, cancel_futures=True)
-        self._process = WorkerProcess(Finisher)
+        self._process = WorkerProcess(finisher)
         stack.callback(self._process.close)  # first, so that the thread need not wait for it
 
     def find_target(
@@ -45,9 +50,9 @@ class Finishing:
         if failure is not None:
             return {"status": failure.status, "error": failure.error}
         try:
-            sound = self._join(plan)
-        except VideoError as error:
-            return {"status": error.status, "error": str(error)}
+            joined = self._join(plan)
+        except VideoError as error:  # whatever it was, what is rendered waits for another try
+            return {"status": "error", "error": f"its {len(rendered)} segments are kept, but not joined: {error}"}
         return {
             "status": "ok",
             "error": None,
@@ -58,15 +63,42 @@ class Finishing:
             "lost": sum(receipt.num_lost for receipt in rendered),
             "others": plan.num_others,
             **({} if plan.coverage is None else asdict(plan.coverage)),
-            "sound": sound,
+            **({} if joined is None else _told(joined)),
         }
 
-    def _join(self, plan: OrderPlan) -> str:
+    def _join(self, plan: OrderPlan) -> Joined | None:
+        """None for a picture."""
         source, paths = plan.order.source, [piece.path for piece in plan.pieces]
         if source.is_image:
             paths[0].replace(plan.order.path)
-            return "none"
-        sound = source.source if self._has_sound and not source.is_table else None
-        arguments = paths, plan.order.path, sound, self._mark, self._is_excerpt
+            return None
+        video = None if source.is_table else source.source
+        arguments = paths, plan.order.path, video if self._has_sound else None, video, self._mark, self._is_excerpt
         (joined,) = self._process.ask("join", arguments, lambda _: None)
-        return joined.sound
+        return joined
+
+
+UNJOINED: dict[str, Any] = {"sound": "none", "subtitles": 0, "chapters": 0, "left_out": [], "shifted_seconds": 0.0}
+
+
+def _told(joined: Joined) -> dict[str, Any]:
+    """For the output's row, whose values are `UNJOINED` without it."""
+    return {
+        "sound": joined.sound,
+        "subtitles": joined.num_subtitles,
+        "chapters": joined.num_chapters,
+        "left_out": list(joined.left_out),
+        "shifted_seconds": joined.shift_seconds,
+    }
+
+
+def joined_counts(rows: Sequence[Mapping[str, Any]], *, is_excerpt: bool) -> dict[str, Any]:
+    """The same of all rows, for the summary; excerpts all start at 0."""
+    moved = {row["output"]: row["shifted_seconds"] for row in rows if row["shifted_seconds"]}
+    return {
+        "sound": dict(Counter(row["sound"] for row in rows if row["status"] == "ok")),
+        "subtitles": sum(row["subtitles"] for row in rows),
+        "chapters": sum(row["chapters"] for row in rows),
+        "left_out": {row["output"]: row["left_out"] for row in rows if row["left_out"]},
+        "shifted_seconds": {} if is_excerpt else moved,
+    }

@@ -6,7 +6,6 @@ sources -> rows of faces (`survey`) -> a motion plan each -> pieces -> rendered 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -15,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from fcvideo import __version__
 from fcvideo.assembly.execution import Execution
-from fcvideo.assembly.joining import Finishing
+from fcvideo.assembly.joining import UNJOINED, Finishing, joined_counts
 from fcvideo.assembly.motion_source import SourceRows, Window, rows_of_parts
+from fcvideo.assembly.names import Ids
 from fcvideo.assembly.orders import Order
-from fcvideo.assembly.record import Ids, Records, output_key
+from fcvideo.assembly.record import Records, output_key
 from fcvideo.assembly.segment_plan import OrderPlan, PlannedSource, plan_order, plan_source
-from fcvideo.assembly.task import Stages, Task, known_fingerprint, read_point
+from fcvideo.assembly.task import Stages, Task, known_fingerprint, read_point, refuse_idle
+from fcvideo.atomic import too_long
 from fcvideo.config import RenderSettings
 from fcvideo.errors import InputError, SettingsError, VideoError
 from fcvideo.faces.cover import WEAK_SCORE
@@ -66,7 +67,8 @@ class _Run:
     def __init__(self, settings: RenderSettings, task: Task, stages: Stages, stack: ExitStack) -> None:
         self.started = time.monotonic()
         self.settings, self.task, self.stages, self.stack = settings, task, stages, stack
-        self.coding = Coding(settings.codec, settings.crf, settings.lossless)
+        refuse_idle(settings, task)
+        self.coding = Coding(settings.codec, Coding.crf if settings.crf is None else settings.crf, settings.lossless)
         self.window = Window(settings.start, settings.duration)
         self.config = load_config(settings.model)
         self.model = str(locate_model(settings.model).absolute())
@@ -90,7 +92,7 @@ class _Run:
     def _identity(self) -> dict[str, Any]:
         """Whatever decides what the pictures look like, but for what they are made of."""
         settings, task = self.settings, self.task
-        names = ("size", "face", "at", "smooth_codes", "audio", "codec", "crf", "lossless", "start", "duration")
+        names = ("size", "face", "at", "smooth_codes", "audio", "codec", "lossless", "start", "duration")
         return {
             "version": __version__,
             "command": task.kind,
@@ -102,6 +104,7 @@ class _Run:
             "is_relative": task.is_relative,
             "target_time": task.target_time,
             "precision": self.precision,
+            "crf": self.coding.crf,
             **{name: getattr(settings, name) for name in (*names, "min_face", "score")},
         }
 
@@ -121,11 +124,12 @@ class _Run:
         try:
             if orders:
                 self._make(orders)
-        except InputError:  # nothing was rendered; what is here would stand in the way of the right command
-            self.parts.remove(self._keys(self.task.orders))
-            if self.task.place.is_folder:
-                with suppress(OSError):  # it is not empty
-                    self.task.place.path.rmdir()
+        except InputError:  # what is here would stand in the way of the right command, unless some is rendered
+            if not any(self.records.has_results(order) for order in self.task.orders):
+                self.parts.remove(self._keys(self.task.orders))
+                if self.task.place.is_folder:
+                    with suppress(OSError):  # it is not empty
+                        self.task.place.path.rmdir()
             raise
         return self._close()
 
@@ -139,7 +143,9 @@ class _Run:
         survey = None if all(order.source.is_table for order in orders) else self._survey()
         mark = Mark(self.task.kind, self.settings.model, self.model_hash, __version__, self.task.compose == "paste")
         has_sound = self.settings.audio == "copy"
-        finishing = Finishing(mark, has_sound=has_sound, is_excerpt=self.window.is_excerpt, stack=self.stack)
+        finishing = Finishing(
+            self.stages.finisher, mark, has_sound=has_sound, is_excerpt=self.window.is_excerpt, stack=self.stack
+        )
         targets = self._find_targets(orders, finishing)
         sources = self._look_at(self._still_wanted(orders), survey)
         plans = self._plan(self._still_wanted(orders), sources, targets, mark)
@@ -154,6 +160,9 @@ class _Run:
         known_ids: dict[str, str | VideoError] = {}
         orders = []
         for order in self.task.orders:
+            if problem := too_long(order.path):
+                self._fail(order, "error", f"{order.path}: {problem}; rename the input, or render it alone with --out")
+                continue
             ids: Ids = {}
             try:
                 ids["source"] = known_fingerprint(order.source.source, known_ids)
@@ -167,12 +176,19 @@ class _Run:
                 continue
             orders.append(order)
             self.ids[order.name] = ids
-        if not self.settings.dry_run:
-            for order in orders:
+        if self.settings.dry_run:
+            return orders
+        for order in orders:
+            try:
                 self.records.begin(order, self.ids[order.name])
-            if self.is_fresh:
-                self.records.forget(orders)
-        return orders
+            except VideoError as error:
+                self._fail(order, error.status, str(error))
+        for order in self._still_wanted(orders):
+            if order.path.is_dir():
+                self._fail(order, "error", f"{order.path}: found a folder of this name, expected room for a file")
+        if self.is_fresh:
+            self.records.forget(orders)
+        return self._still_wanted(orders)
 
     def _find_targets(self, orders: Sequence[Order], finishing: Finishing) -> dict[Source, Path]:
         """Files of all targets. Errors: InputError for the only one."""
@@ -300,9 +316,10 @@ class _Run:
             "source": order.source.source.name,
             "target": None if order.target is None else order.target.name,
             **dict.fromkeys(self.counts, 0),
-            "sound": "none",
+            **UNJOINED,
             **values,
             "ids": ids,
+            "owner": order.owner,
         }
         self.rows[order.name] = row
         if ids is not None:
@@ -310,7 +327,7 @@ class _Run:
 
     def _close(self) -> dict[str, Any]:
         """The record on the disk, parts of what needs nothing more removed; the summary."""
-        rows = [self.rows[order.name] for order in self.task.orders]
+        rows = [UNJOINED | self.rows[order.name] for order in self.task.orders]
         self.records.close(rows)
         self.parts.remove(self._keys([order for order in self.task.orders if not self._is_open(order)]))
         return self._summarize(rows)
@@ -319,8 +336,7 @@ class _Run:
         """Whether the same command again could go on with what there is of it."""
         if self.rows[order.name]["status"] not in WORTH_ANOTHER_TRY or not self.parts.folder.is_dir():
             return False
-        has_segments = any(self.records.folder(order).glob("*.mp4"))
-        return has_segments or bool(self.parts.finished(video_key(order.source.key)))
+        return self.records.has_results(order) or bool(self.parts.finished(video_key(order.source.key)))
 
     def _keys(self, closed: Sequence[Order]) -> list[str]:
         """Parts folders of outputs, and of sources that no other output needs."""
@@ -349,7 +365,7 @@ class _Run:
             "outputs": len(rows) - len(failed),
             **{name: sum(row[name] for row in rows) for name in self.counts},
             **({"at_risk": at_risk[:SPANS_SHOWN]} if self.task.covers else {}),
-            "sound": dict(Counter(row["sound"] for row in rows if row["status"] == "ok")),
+            **joined_counts(rows, is_excerpt=self.window.is_excerpt),
             "failed": len(failed),
             "seconds": round(time.monotonic() - self.started, 3),
             "out": str(self.task.place.path),

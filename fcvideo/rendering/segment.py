@@ -117,8 +117,9 @@ class SegmentRenderer:
     def _pictures(self, piece: Piece) -> Iterator[tuple[TimedMoment, np.ndarray]]:
         renderer = self._renderer_of(piece)
         plans = [MotionPlan.load(piece.plan_folder), *MotionPlan.load_others(piece.plan_folder)]
-        is_exact = piece.rendering.shows_source
-        for batch in _batches(Moments(piece.segment, piece.frames, plans, piece.size, is_exact=is_exact)):
+        is_exact, keys_path = piece.rendering.shows_source, piece.plan_folder / "keys.json"
+        frames = Moments(piece.segment, piece.frames, plans, piece.size, is_exact=is_exact, keys_path=keys_path)
+        for batch in _batches(frames):
             pictures = renderer.render([timed.moment for timed in batch])
             for number in range(max(len(timed.others) for timed in batch)):  # each into what the one before made
                 places = [place for place, timed in enumerate(batch) if number < len(timed.others)]

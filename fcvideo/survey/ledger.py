@@ -121,7 +121,8 @@ def _is_same(plan: VideoPlan, known: Edition | None) -> bool:
 
 def _describe(plan: VideoPlan) -> dict[str, Any]:
     info = asdict(plan.info) if plan.info is not None else {}
-    info.pop("num_frames_from_header", None)
+    for name in ("num_frames_from_header", "other_streams"):
+        info.pop(name, None)
     return {
         "video": plan.source.name,
         "video_id": plan.video_id,

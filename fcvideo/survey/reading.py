@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fcvideo.video.read import Frame
 
 SEGMENT_SECONDS = 30.0
+LATE_STREAM_SHARE = 0.9  # of a transport stream before which its video may not end where there are others
 # Some ten seconds of one face: memory stays bounded where a file cannot be cut, and encoding begins early.
 CHUNK_FRAMES, CHUNK_FACES = 256, 256
 
@@ -113,7 +114,7 @@ class FaceReader:
             return VideoPlan(source, video_id, info, (), error.status, str(error))
         except Exception as error:
             return VideoPlan(source, video_id, info, (), "error", describe_error(error))
-        return VideoPlan(source, video_id, info, tuple(segments), *_missing_end(info, segments))
+        return VideoPlan(source, video_id, info, tuple(segments), *_completeness(info, segments))
 
     def read(self, segment: Segment, video_id: str) -> Iterator[Chunk]:
         """At least one chunk; whatever goes wrong with the video is told in the last one."""
@@ -148,12 +149,24 @@ class FaceReader:
             gathering.add_face(box, score, landmarks, affine, crop_face(frame.image, affine, side_px))
 
 
-def _missing_end(info: VideoInfo, segments: list[Segment]) -> tuple[str, str | None]:
-    """Status and error of a plan: a file that ends before the frames that its header promises is damaged."""
-    found, promised = segments[0].num_packets if segments else None, info.num_frames_from_header
-    if found is None or not promised or found >= promised:
-        return "ok", None
-    return "damaged", f"found {found} of the {promised} frames that its header promises (cut off?)"
+def _completeness(info: VideoInfo, segments: list[Segment]) -> tuple[str, str | None]:
+    """Status and error of a plan: a file that ends before the frames that its header promises is damaged, and so is a
+    recording whose program table names other streams from some moment on. Other streams are named in any case.
+
+    Frames that a header counts and the file leaves out in its middle (an AVI's empty ones) are no missing end.
+    """
+    if not segments or segments[0].last_pts is None:
+        return "ok", info.other_streams
+    found, promised = segments[0].num_packets, info.num_frames_from_header
+    last_seconds = float(segments[0].last_pts * segments[0].time_base)
+    if found is not None and promised and found < promised:
+        duration = info.duration_seconds
+        if not duration or last_seconds + 2 * duration / promised < (info.start_seconds or 0.0) + duration:
+            return "damaged", f"found {found} of the {promised} frames that its header promises (cut off?)"
+    share_read = (segments[0].last_position or info.size_bytes) / max(info.size_bytes, 1)
+    if info.container == "mpegts" and info.other_streams and share_read < LATE_STREAM_SHARE:
+        return "damaged", f"{info.other_streams}, which begins where that ends, at {share_read:.0%} of the file"
+    return "ok", info.other_streams
 
 
 class _Gathering:
