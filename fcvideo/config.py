@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from fcvideo.atomic import too_long
+from fcvideo.config_types import describe, fits
 from fcvideo.errors import OutputError, SettingsError
 
 Progress = Literal["auto", "plain", "jsonl", "none"]
@@ -238,10 +239,12 @@ class RenderSettings(RunSettings):
     )
     face: int | None = setting(
         None,
-        "Number of the track to render (embed writes them); by default the main face, and every face where "
+        "Number of the source's track to render (embed writes them); by default the main face, and every face where "
         "deidentify pastes.",
     )
-    at: str | None = setting(None, "Render the face at this point instead, 'x,y' in pixels of the upright picture.")
+    at: str | None = setting(
+        None, "Render the source's face at this point instead, 'x,y' in pixels of the upright picture."
+    )
     smooth_codes: float = setting(0.0, "Smooth expression over this many seconds; 0 leaves it.", minimum=0)
     audio: Literal["copy", "none"] = setting("copy", "Copy the sound, or leave it out.")
     codec: Codec = setting("h264", "Video codec of the result.")
@@ -277,12 +280,34 @@ class ReenactSettings(RenderSettings):
     target_time: float | None = setting(
         None, "The target video's frame at this time, in seconds; its best frontal one by default."
     )
+    target_face: int | None = setting(
+        None,
+        "The target's face of this number in its picture (`fcvideo faces` shows them); the largest by default. In a "
+        "video, in its frame at --target-time.",
+        minimum=0,
+    )
+    target_at: str | None = setting(None, "The target's face at this point instead, 'x,y' in pixels of its picture.")
+    force: bool = setting(False, "Take a face that cannot be driven well, too: turned far, lying, covered or tiny.")
     neutral: Neutral = setting(
         "de-expression", "How the target's neutral face is made: from its picture alone, or through the mean face."
     )
     motion: Literal["absolute", "relative"] = setting(
         "absolute", "The source's motion as it is, or its change against the source's own most neutral frame."
     )
+
+
+@dataclass(frozen=True)
+class FacesSettings(JobSettings):
+    help_panel: ClassVar[str | None] = None
+
+    inputs: tuple[str, ...] = setting((), "A picture, or a video.", is_flag=False)
+    out: str = setting("faces.png", "The picture to write: every face boxed, with its number.")
+    time: float | None = setting(None, "The video's frame at this time, in seconds; its first one by default.")
+    tracks: bool = setting(True, "In a video also find the tracks, the numbers for --face: looks at all of it.")
+    model: str = setting(DEFAULT_MODEL, "Model whose codes tell the tracks of a video apart.")
+    gpus: int | None = setting(None, "GPUs to use for it; all there are by default, 0 for the CPU.", minimum=0)
+    min_face: int = setting(40, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
+    score: float = setting(0.7, "Detection score below which a face is dropped, 0 to 1.", minimum=0, maximum=1)
 
 
 @dataclass(frozen=True)
@@ -313,6 +338,7 @@ class DeidentifySettings(AlterSettings):
     mask: Mask = setting("face", "What covers a face: another face in its motion, a blur of few averages, a black box.")
     min_face: int = setting(24, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
     score: float = setting(0.5, "Score a face must once come to in its shot; less at borders.", minimum=0, maximum=1)
+    force: bool = setting(False, "Take a face that cannot be driven well, too: turned far, lying, covered or tiny.")
 
 
 Settings = TypeVar("Settings", bound=JobSettings)
@@ -349,8 +375,8 @@ def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
         if spec.name not in values:
             continue
         value = values[spec.name]
-        if not _fits(value, hints[spec.name]):
-            raise SettingsError(f"{spec.name}: found {value!r}, expected {_describe(hints[spec.name])}")
+        if not fits(value, hints[spec.name]):
+            raise SettingsError(f"{spec.name}: found {value!r}, expected {describe(hints[spec.name])}")
         if isinstance(value, float) and not math.isfinite(value):  # NaN passes every comparison below
             raise SettingsError(f"{spec.name}: found {value}, expected a finite number")
         if spec.name == "out" and value is not None:
@@ -372,26 +398,3 @@ def check_out(place: str) -> None:
         raise SettingsError(f"out: found {place}, but nothing is written to {match[0]} yet, expected {expected}")
     if problem := too_long(Path(place)):
         raise OutputError(f"{place}: {problem}; choose another --out")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    if arguments:  # X | None
-        return any(_fits(value, argument) for argument in arguments)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _describe(hint: Any) -> str:
-    if type(None) in typing.get_args(hint):  # X | None
-        return " or ".join(_describe(part) for part in typing.get_args(hint) if part is not type(None))
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return getattr(hint, "__name__", str(hint))

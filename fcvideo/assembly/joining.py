@@ -13,6 +13,7 @@ from typing import Any
 from fcvideo.assembly.join_process import Finisher
 from fcvideo.assembly.segment_plan import OrderPlan
 from fcvideo.errors import VideoError
+from fcvideo.faces.fit import Choice
 from fcvideo.rendering.segment import Rendered
 from fcvideo.running.worker_process import WorkerProcess
 from fcvideo.survey.ledger import UNFAILED
@@ -34,11 +35,12 @@ class Finishing:
         stack.callback(self._process.close)  # first, so that the thread need not wait for it
 
     def find_target(
-        self, source: Source, time_seconds: float | None, model: str, min_face_px: int, score: float, path: Path
-    ) -> None:
-        """Writes the target's file. Errors: InputError for one that cannot be read or shows no face, VideoError."""
-        arguments = source, time_seconds, model, min_face_px, score, path
-        list(self._process.ask("find_target", arguments, lambda _: None))
+        self, source: Source, choice: Choice, model: str, min_face_px: int, score: float, path: Path
+    ) -> str | None:
+        """Writes the target's file; gives a line for the user, if any. Errors: InputError, VideoError."""
+        arguments = source, choice, model, min_face_px, score, path
+        (note,) = self._process.ask("find_target", arguments, lambda _: None)
+        return note
 
     def submit(self, plan: OrderPlan, receipts: dict[int, Rendered]) -> Future[dict[str, Any]]:
         """The output's row, when its file is there. Errors, in the future: OutputError."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,7 @@ class _Run:
             "mask": task.mask,
             "scales": self.scales,
             "is_relative": task.is_relative,
-            "target_time": task.target_time,
+            "target": asdict(task.choice),
             "precision": self.precision,
             "crf": self.coding.crf,
             **{name: getattr(settings, name) for name in (*names, "min_face", "score")},
@@ -199,10 +199,12 @@ class _Run:
         for target in dict.fromkeys(order.target for order in orders if order.target is not None):
             path = folder / f"{video_key(target.name)}.npz"
             try:
-                finishing.find_target(
-                    target, self.task.target_time, self.model, settings.min_face, settings.score, path
+                note = finishing.find_target(
+                    target, self.task.choice, self.model, settings.min_face, settings.score, path
                 )
                 files[target] = path
+                if note is not None:
+                    self.reporter.say(note)
             except (InputError, VideoError) as error:
                 if is_only:
                     raise InputError(str(error)) from None
@@ -217,7 +219,7 @@ class _Run:
             precision=self.precision,
             batch_size=None,
             cycle_error=False,
-            is_error_rough=False,
+            error_precision=self.precision,
             parts_folder=self.parts.folder,
         )
         score = min(self.settings.score, WEAK_SCORE) if self.task.covers else None

@@ -11,6 +11,7 @@ from fcvideo.assembly.motion_source import CodeTable
 from fcvideo.assembly.orders import Order, Place
 from fcvideo.config import Compose, Mask, Neutral, RenderSettings
 from fcvideo.errors import SettingsError, VideoError
+from fcvideo.faces.fit import Choice
 from fcvideo.rendering.segment import SegmentRenderer
 from fcvideo.survey.reading import FaceReader
 from fcvideo.video.inputs import Source
@@ -28,13 +29,17 @@ class Task:
     neutral: Neutral = "de-expression"
     mask: Mask = "face"
     is_relative: bool = False
-    target_time: float | None = None
+    choice: Choice = Choice()  # of a face in the targets
     tables: dict[str, CodeTable] = field(default_factory=dict)  # by path
 
     @property
     def covers(self) -> bool:
         """Whether no face that is wanted may be seen."""
         return self.kind == "deidentify" and self.compose == "paste"
+
+    @property
+    def target_time(self) -> float | None:
+        return self.choice.time_seconds
 
 
 @dataclass(frozen=True)
@@ -83,12 +88,12 @@ def known_fingerprint(source: Source, known: dict[str, str | VideoError]) -> str
     return found
 
 
-def read_point(text: str | None) -> tuple[float, float] | None:
+def read_point(text: str | None, flag: str = "at") -> tuple[float, float] | None:
     """Errors: SettingsError."""
     if text is None:
         return None
     try:
         x, y = (float(number) for number in text.split(","))
     except ValueError:
-        raise SettingsError(f"at: found {text!r}, expected x,y in pixels") from None
+        raise SettingsError(f"{flag}: found {text!r}, expected x,y in pixels") from None
     return x, y

@@ -91,7 +91,7 @@ def cover_faces(times: np.ndarray, shots: np.ndarray, seen: Sightings, size: tup
     """
     known = np.flatnonzero(_not_hidden(seen, score))
     seen = seen[known]
-    tracks = _tracks(seen, shots)
+    tracks = _tracks(seen, shots, times)
     is_firm = [score <= 0 or _is_firm(seen[rows], size, score, is_flash=len(rows) == 1 < len(times)) for rows in tracks]
     chains = _link([rows for rows, firm in zip(tracks, is_firm, strict=True) if firm], times, shots, seen)
     faces = [_covered(times, shots, known[rows], seen[rows], size) for rows in chains]
@@ -110,13 +110,14 @@ def cover_faces(times: np.ndarray, shots: np.ndarray, seen: Sightings, size: tup
     return Cover(faces, num_seen, is_held, is_at_risk)
 
 
-def _tracks(seen: Sightings, shots: np.ndarray) -> list[np.ndarray]:
-    """Rows of each track within each shot, in order of time, the earliest track first."""
+def _tracks(seen: Sightings, shots: np.ndarray, times: np.ndarray) -> list[np.ndarray]:
+    """Rows of each track within each shot, in order of time, the earliest first; in pieces where it was long away."""
     if not len(seen.frame):
         return []
     shot = shots[seen.frame]
     rows = np.lexsort((seen.frame, seen.track_ids, shot))
     borders = (np.diff(seen.track_ids[rows]) != 0) | (np.diff(shot[rows]) != 0)
+    borders |= np.diff(times[seen.frame[rows]]) > HOLD_SECONDS
     tracks = np.split(rows, np.flatnonzero(borders) + 1)
     return sorted(tracks, key=lambda rows: (int(seen.frame[rows[0]]), int(rows[0])))
 

@@ -9,6 +9,7 @@ from fcvideo.assembly.render import render
 from fcvideo.assembly.task import Stages, Task
 from fcvideo.config import DeidentifySettings
 from fcvideo.errors import SettingsError
+from fcvideo.faces.fit import Choice
 from fcvideo.running.progress import Reporter
 
 
@@ -21,5 +22,6 @@ def deidentify(settings: DeidentifySettings, stages: Stages | None = None) -> di
     sources = seen_sources(settings.inputs, settings.out, settings.limit, Reporter(settings.progress).say)
     target = None if settings.identity is None else one_target(settings.identity)
     place, orders = altered(sources, target, settings.inputs, settings.out)
-    task = Task("deidentify", place, orders, compose=compose, mask=settings.mask)
+    choice = Choice(is_forced=settings.force)
+    task = Task("deidentify", place, orders, compose=compose, mask=settings.mask, choice=choice)
     return render(settings, task, stages or Stages())

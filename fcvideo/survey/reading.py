@@ -14,7 +14,7 @@ import numpy as np
 
 from fcvideo.errors import VideoError, describe_error
 from fcvideo.faces.crop import Framing, crop_affine, crop_face
-from fcvideo.video.container import with_kind
+from fcvideo.video.container import on_packet, with_kind
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import Edition, VideoInfo, edition, is_unchanged, probe
 from fcvideo.video.segments import Segment, plan_segments
@@ -80,9 +80,9 @@ class Chunk:
     error: str | None = None
 
 
-def failed_chunk(segment: Segment, video_id: str, status: str, error: str, side_px: int) -> Chunk:
-    """Stands for a whole segment that gave nothing."""
-    return _Gathering(side_px).chunk(segment, video_id, 0, is_last=True, status=status, error=error)
+def failed_chunk(segment: Segment, video_id: str, index: int, status: str, error: str, side_px: int) -> Chunk:
+    """Stands for the rest of a segment, behind the `index` chunks that it gave before."""
+    return _Gathering(side_px).chunk(segment, video_id, index, is_last=True, status=status, error=error)
 
 
 class FaceReader:
@@ -94,7 +94,9 @@ class FaceReader:
         from fcvideo.faces.detect import FaceDetector
 
         self.looking = looking
-        self.tick: Callable[[float], None] = lambda pts_seconds: None  # told after every frame
+        self.tick: Callable[[float], None] = lambda pts_seconds: None  # told after every frame, and while skipping
+        self._pts_seconds = 0.0
+        on_packet(lambda: self.tick(self._pts_seconds))
         self.detect = FaceDetector(
             min_face_px=looking.min_face_px, score_threshold=looking.score_threshold, scales=looking.scales
         )
@@ -119,6 +121,7 @@ class FaceReader:
     def read(self, segment: Segment, video_id: str) -> Iterator[Chunk]:
         """At least one chunk; whatever goes wrong with the video is told in the last one."""
         gathering, index = _Gathering(self.looking.side_px), 0
+        self._pts_seconds = float((segment.start_pts or 0) * segment.time_base)
         status, error = "ok", None
         try:
             for frame in self.frames(segment):
@@ -126,6 +129,7 @@ class FaceReader:
                     yield gathering.chunk(segment, video_id, index, is_last=False)
                     gathering, index = _Gathering(self.looking.side_px), index + 1
                 self._look(frame, gathering)
+                self._pts_seconds = frame.pts_seconds
                 self.tick(frame.pts_seconds)
         except VideoError as failure:
             status, error = failure.status, str(failure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -22,7 +22,7 @@ from fcvideo.errors import VideoError, describe_error
 from fcvideo.video.animation import as_video
 from fcvideo.video.inputs import URL_SCHEMES, Source, special_file
 from fcvideo.video.kind import is_animated_webp, kind_by_content, kind_by_name
-from fcvideo.video.remote import file_system, refusal_in
+from fcvideo.video.remote import open_patiently, refusal_in
 
 # Demuxers that read one file and nothing else. Left out on purpose: hls, dash, concat, imf, sdp, rtsp, image2, lavfi,
 # mlv, vobsub and all that take the names of other files from the file or from its path.
@@ -45,7 +45,6 @@ _PLAYLIST_TAGS = {  # the first element of an XML file
     b"<CompositionPlaylist": "an IMF playlist",
 }
 _HEAD_BYTES = 4096
-_URL_BLOCK_BYTES = 1 << 20
 _DEFAULT_PIXELS = 5_000_000  # that another stream must have more than the default one
 _INDEX_BYTES = 4 << 20  # where an mp4's index is looked for
 _MAX_DEMUX_ERRORS = 64  # in a row, before the rest of the file is given up
@@ -59,11 +58,11 @@ def open_file(source: Source) -> Iterator[IO[bytes]]:
         if scheme is None:
             if special := special_file(source.path):  # which may block whoever opens it
                 raise VideoError("refused", f"{source.path}: found {special}, expected a file")
-            file = open(source.path, "rb")  # noqa: SIM115, PTH123
+            file: IO[bytes] = open(source.path, "rb")  # noqa: SIM115, PTH123
         elif scheme not in URL_SCHEMES:
             raise VideoError("refused", f"{source.path}: found {scheme}://, expected {', '.join(URL_SCHEMES)}")
         else:  # filesystem(), not fsspec.open(): that would follow chained URLs (a::b)
-            file = file_system(scheme).open(source.path, "rb", block_size=_URL_BLOCK_BYTES)
+            file = open_patiently(scheme, source.path)
     except VideoError:
         raise
     except Exception as error:  # each file system raises its own kinds
@@ -222,6 +221,14 @@ def other_streams(container: av.container.InputContainer, chosen: VideoStream) -
     return f"of its {len(others) + 1} video streams number {chosen.index} is read, not {named}"
 
 
+_watchers: list[Callable[[], None]] = []
+
+
+def on_packet(call: Callable[[], None]) -> None:
+    """Has `call` called after every packet of any file: a sign of life while packets are counted or passed over."""
+    _watchers[:] = [call]
+
+
 def demux(source: Source, container: av.container.InputContainer, *streams: Stream) -> Iterator[Packet | None]:
     """Packets of the streams in decoding order, the flushing ones last; None stands for an error that was passed over.
 
@@ -244,6 +251,8 @@ def demux(source: Source, container: av.container.InputContainer, *streams: Stre
             raise reading_error(source, error) from error
         else:
             num_errors = 0
+            for call in _watchers:
+                call()
             yield packet
 
 

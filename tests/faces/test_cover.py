@@ -115,6 +115,13 @@ def test_a_face_seen_only_weakly_is_not_covered_but_told():
     assert not cover(sightings(frames, walking(frames), 0.35)).is_at_risk.any()
 
 
+def test_a_track_that_was_long_away_is_not_drawn_from_one_place_to_the_other():
+    frames = np.r_[0:10, 90:100]
+    found = cover(sightings(frames, boxes_at(np.where(frames < 50, 100.0, 500.0))))
+    assert len(found.faces) == 2
+    assert not set(range(30, 70)) & set(covered(found))
+
+
 def test_what_is_seen_once_must_be_seen_well():
     assert len(cover(sightings(np.array([50]), walking(np.array([50])), 0.6)).faces) == 0
     assert len(cover(sightings(np.array([50, 52]), walking(np.array([50, 52])), 0.6)).faces) == 1

@@ -95,8 +95,8 @@ def test_time_counts_not_frames() -> None:
     tracks = (np.arange(70) >= 40).astype(int)
     chosen = choose_face(np.arange(70), times, boxes_at(times * 0, times * 0, np.array(100)), tracks)
     assert len(chosen) == 70
-    overlapping = np.r_[times, times[-1]]  # the first is seen once more in the last frame
-    frames, tracks = np.r_[np.arange(70), 69], np.r_[tracks, 0]
+    overlapping = np.r_[times, times[40]]  # the first is seen once more in the second's first frame
+    frames, tracks = np.r_[np.arange(70), 40], np.r_[tracks, 0]
     chosen = choose_face(frames, overlapping, boxes_at(overlapping * 0, overlapping * 0, np.array(100)), tracks)
     assert set(tracks[chosen]) == {1}
 
@@ -363,3 +363,16 @@ def test_a_real_head_is_followed(media: Path, name: str) -> None:
     assert np.percentile(off, 95) < 0.02
     shake_before, shake_after = (np.diff(centers(b), 2, axis=0).std() for b in (boxes, face.boxes))
     assert shake_after < shake_before / 5
+
+
+def test_others_stand_in_while_the_main_person_is_away_and_nothing_is_smoothed_over_a_cut():
+    """Shots of 0, 1 and 0 again, elsewhere: a track that goes on over cuts."""
+    frame = np.arange(150)
+    track, x = (frame // 50 == 1).astype(int), np.array([100.0, 300, 500])[frame // 50]
+    boxes = boxes_at(x, np.full(150, 100.0), np.full(150, 100.0))
+    assert choose_face(frame, frame / 25, boxes, track).tolist() == frame.tolist()
+    away = np.flatnonzero(track == 0)
+    assert choose_face(frame, frame / 25, boxes, track, face=0).tolist() == away.tolist()
+    at_once = np.delete(frame, np.arange(50, 100))  # the cut lies between neighbouring frames
+    face = steady_face(np.arange(100) / 25, np.arange(100), boxes[at_once], track[at_once])
+    np.testing.assert_allclose(face.boxes, boxes[at_once], atol=1e-6)
