@@ -13,6 +13,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Recipe = Literal["default", "paper", "released"]
 Neutral = Literal["de-expression", "re-identity"]
 Compose = Literal["crop", "panel", "paste"]
+Mask = Literal["face", "blur", "box"]
 Codec = Literal["h264", "hevc", "av1"]
 EvaluationTask = Literal["expression", "pose", "verification", "identity-kept", "reconstruction", "leakage"]
 
@@ -63,9 +64,7 @@ class SamplingSettings(RunSettings):
 
     help_panel: ClassVar[str | None] = "Frames and faces"
 
-    fps: float | None = setting(
-        None, "Frames per second to sample, by time stamp; every frame by default.", minimum=1e-3
-    )
+    fps: float | None = setting(None, "Frames per second to take, by time stamp; every frame by default.", minimum=1e-3)
     start: float | None = setting(None, "Begin at this presentation time, in seconds.")
     duration: float | None = setting(None, "Look at this many seconds from the start.", minimum=0)
     min_face: int = setting(40, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
@@ -332,4 +331,7 @@ class DeidentifySettings(AlterSettings):
 
     out: str = setting("deidentified/", "Folder for the results; a file name where there is one input.")
     identity: str | None = setting(None, "An image or video of the face to show; the model's mean face by default.")
+    mask: Mask = setting("face", "What covers a face: another face in its motion, a blur of few averages, a black box.")
+    min_face: int = setting(24, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
+    score: float = setting(0.5, "Score a face must once come to in its shot; less at borders.", minimum=0, maximum=1)
     force: bool = setting(False, "Take a face that cannot be driven well, too: turned far, lying, covered or tiny.")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class Finishing:
             "missing": sum(receipt.num_missing for receipt in rendered),
             "lost": sum(receipt.num_lost for receipt in rendered),
             "others": plan.num_others,
+            **({} if plan.coverage is None else asdict(plan.coverage)),
             **({} if joined is None else _told(joined)),
         }
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from fcvideo.assembly.orders import MotionSource
 from fcvideo.errors import InputError
 from fcvideo.survey.reading import SEGMENT_SECONDS
-from fcvideo.tables.compact import read_rows, track_faces
+from fcvideo.tables.compact import find_cuts, read_rows, track_faces
 from fcvideo.tables.result import EarlierTable
 from fcvideo.tables.schema import metadata_of
 from fcvideo.tables.seen_faces import Rows
@@ -29,14 +29,15 @@ USUAL_STEP_SECONDS = 0.04  # where nothing tells one
 
 @dataclass(frozen=True)
 class SourceRows:
-    """`track_ids` of all faces, where the rows have none of their own."""
+    """`track_ids` of all faces and `cuts` between shots, where the rows have none of their own."""
 
     rows: Rows
     track_ids: np.ndarray | None
+    cuts: np.ndarray  # (C,) int64, frame_index of the first frames of shots
 
 
 def rows_of_parts(parts: Sequence[Path]) -> SourceRows:
-    return SourceRows(lambda columns: read_rows(parts, columns), track_faces(parts))
+    return SourceRows(lambda columns: read_rows(parts, columns), track_faces(parts), find_cuts(parts))
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class CodeTable:
                     is_within = pc.and_(is_within, pc.less(times, stop))
                 yield table.filter(is_within).select(columns)
 
-        return SourceRows(read, None)
+        return SourceRows(read, None, np.empty(0, np.int64))
 
 
 def _going_on(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fcvideo import __version__
 from fcvideo.assembly.execution import Execution
@@ -24,6 +24,7 @@ from fcvideo.assembly.task import Stages, Task, known_fingerprint, read_point, r
 from fcvideo.atomic import too_long
 from fcvideo.config import RenderSettings
 from fcvideo.errors import InputError, SettingsError, VideoError
+from fcvideo.faces.cover import WEAK_SCORE
 from fcvideo.faces.crop import Framing
 from fcvideo.models.store import load_config, load_model, locate_model, model_hash
 from fcvideo.rendering.motion_plan import Wish
@@ -34,16 +35,20 @@ from fcvideo.running.progress import Reporter
 from fcvideo.survey.encoding import Encoding
 from fcvideo.survey.ledger import UNFAILED, WORTH_ANOTHER_TRY, Ledger, VideoState
 from fcvideo.survey.spans import missing_seconds
-from fcvideo.survey.survey import Survey, make_looking
+from fcvideo.survey.survey import USUAL_SCALES, Survey, make_looking
 from fcvideo.tables.parts import Begun, Parts, inputs_key, video_key
 from fcvideo.video.inputs import Source
 from fcvideo.video.provenance import Mark
 from fcvideo.video.write import Coding
 
+if TYPE_CHECKING:
+    from fcvideo.faces.detect import Scales
+
 FAILURES_SHOWN = 20
 BAD_TARGET = "bad_target"  # status of an output whose target shows no face
-HOLD_SECONDS = 1.0  # that an identity stays covered where its face is not found
 COUNTS = ("frames", "faces", "held", "missing", "lost", "others")
+COVER_COUNTS = ("frames", "faces_replaced", "frames_held", "frames_at_risk", "lost", "others")
+SPANS_SHOWN = 20
 
 
 Looked = dict[str, tuple[VideoState | None, SourceRows]]  # sources by key; a table's have no state
@@ -73,9 +78,10 @@ class _Run:
         self.wish = Wish(settings.face, read_point(settings.at), settings.smooth_codes, False, task.is_relative)
         if settings.face is not None and settings.at is not None:
             raise SettingsError("--face and --at: found both, expected one of them")
-        if task.kind == "deidentify" and task.compose == "paste":
-            is_everyone = settings.face is None and settings.at is None
-            self.wish = replace(self.wish, is_everyone=is_everyone, hold_seconds=HOLD_SECONDS)
+        self.scales: Scales = "two" if task.kind == "deidentify" else USUAL_SCALES
+        if task.covers:
+            self.wish = replace(self.wish, cover_score=settings.score)
+        self.counts = COVER_COUNTS if task.covers else COUNTS
         self.parts = Parts(task.place.parts_folder.absolute())
         self.identity = self._identity()
         self.reporter = stack.enter_context(Reporter(settings.progress))
@@ -93,6 +99,8 @@ class _Run:
             "model_hash": self.model_hash,
             "compose": task.compose,
             "neutral": task.neutral,
+            "mask": task.mask,
+            "scales": self.scales,
             "is_relative": task.is_relative,
             "target": asdict(task.choice),
             "precision": self.precision,
@@ -214,7 +222,8 @@ class _Run:
             error_precision=self.precision,
             parts_folder=self.parts.folder,
         )
-        looking = make_looking(self.settings, self.config)
+        score = min(self.settings.score, WEAK_SCORE) if self.task.covers else None
+        looking = make_looking(self.settings, self.config, score=score, scales=self.scales)
         return Survey(self.settings, self.stages.reader, looking, encoding, self.gpus, self.reporter, self.stack)
 
     def _look_at(self, orders: Sequence[Order], survey: Survey | None) -> Looked:
@@ -256,6 +265,7 @@ class _Run:
             compose=task.compose,
             size_px=settings.size or SIZE_PX,
             neutral=task.neutral,
+            mask=task.mask,
         )
         framing = Framing.of(self.config)
         return [
@@ -307,7 +317,7 @@ class _Run:
             "output": order.name,
             "source": order.source.source.name,
             "target": None if order.target is None else order.target.name,
-            **dict.fromkeys(COUNTS, 0),
+            **dict.fromkeys(self.counts, 0),
             **UNJOINED,
             **values,
             "ids": ids,
@@ -342,21 +352,26 @@ class _Run:
             self.reporter.say(f"{row['source']}: {row['status']}: {row['error']}")
         if len(failed) > FAILURES_SHOWN:
             self.reporter.say(f"and {len(failed) - FAILURES_SHOWN} more, see {self.task.place.record_path}")
-        missing = sum(row["missing"] for row in rows)
-        if self.task.kind == "deidentify" and self.task.compose == "paste" and missing:
-            self.reporter.say(f"in {missing} frames the main face was not found: look at them before you share")
+        at_risk = [(row["output"], *span) for row in rows for span in row.get("at_risk", ())]
+        if at_risk:
+            num_frames = sum(row["frames_at_risk"] for row in rows)
+            self.reporter.say(
+                f"in {num_frames} frames a face may be seen: look at them before you share "
+                f"({len(at_risk)} stretches, all in {self.task.place.record_path})"
+            )
         if self.task.kind == "deidentify" and (others := sum(row["others"] for row in rows)):
             self.reporter.say(
                 f"{others} faces, counted by frame, are other people's and stay as they are (--face, --at)"
             )
         return {
             "outputs": len(rows) - len(failed),
-            **{name: sum(row[name] for row in rows) for name in COUNTS},
+            **{name: sum(row[name] for row in rows) for name in self.counts},
+            **({"at_risk": at_risk[:SPANS_SHOWN]} if self.task.covers else {}),
             **joined_counts(rows, is_excerpt=self.window.is_excerpt),
             "failed": len(failed),
             "seconds": round(time.monotonic() - self.started, 3),
             "out": str(self.task.place.path),
-            "exit_code": 3 if failed else 0,
+            "exit_code": 3 if failed or at_risk else 0,
         }
 
     def _describe(self, orders: Sequence[Order]) -> dict[str, Any]:

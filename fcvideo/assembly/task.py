@@ -9,7 +9,7 @@ from typing import Literal
 from fcvideo.assembly.join_process import Finisher
 from fcvideo.assembly.motion_source import CodeTable
 from fcvideo.assembly.orders import Order, Place
-from fcvideo.config import Compose, Neutral, RenderSettings
+from fcvideo.config import Compose, Mask, Neutral, RenderSettings
 from fcvideo.errors import SettingsError, VideoError
 from fcvideo.faces.fit import Choice
 from fcvideo.rendering.segment import SegmentRenderer
@@ -27,9 +27,15 @@ class Task:
     orders: Sequence[Order]
     compose: Compose
     neutral: Neutral = "de-expression"
+    mask: Mask = "face"
     is_relative: bool = False
     choice: Choice = Choice()  # of a face in the targets
     tables: dict[str, CodeTable] = field(default_factory=dict)  # by path
+
+    @property
+    def covers(self) -> bool:
+        """Whether no face that is wanted may be seen."""
+        return self.kind == "deidentify" and self.compose == "paste"
 
     @property
     def target_time(self) -> float | None:

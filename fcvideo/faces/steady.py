@@ -62,23 +62,6 @@ def choose_face(
     return rows[np.argsort(np.asarray(frame_index)[rows], kind="stable")]
 
 
-def group_faces(frame_index: np.ndarray, track_ids: np.ndarray) -> list[np.ndarray]:
-    """All rows, in as few groups as there are faces at once, each of tracks one after the other, as `choose_face`'s."""
-    rows = np.lexsort((frame_index, track_ids))
-    tracks = np.split(rows, np.flatnonzero(np.diff(np.asarray(track_ids)[rows])) + 1) if len(rows) else []
-    groups: list[list[np.ndarray]] = []
-    free_after: list[int] = []  # the last frame of each group
-    for track in sorted(tracks, key=lambda track: int(frame_index[track[0]])):
-        first, last = int(frame_index[track[0]]), int(frame_index[track[-1]])
-        group = next((number for number, frame in enumerate(free_after) if frame < first), len(groups))
-        if group == len(groups):
-            groups.append([])
-            free_after.append(last)
-        groups[group].append(track)
-        free_after[group] = last
-    return [np.concatenate(group) for group in groups]
-
-
 class _Lives:
     """The times at which the tracks of some rows are there without a long gap: when, and how much of the video."""
 
@@ -151,13 +134,11 @@ def steady_face(
     boxes: np.ndarray,
     track_ids: np.ndarray,
     smooth_seconds: float = SMOOTH_SECONDS,
-    hold_seconds: float = 0.0,
 ) -> SteadyFace:
     """The face of M chosen rows (see `choose_face`) for all F frames of `pts_seconds`.
 
     `face_frame` (M,) is the position in the frames, ascending, `boxes` (M, 4) x y w h, `track_ids` (M,). Boxes are
-    smoothed (`smooth_boxes`), but nothing crosses a change of track, a jump or a long gap. For `hold_seconds` next to
-    where it was seen, a face that is away is fully present; only then does it fade.
+    smoothed (`smooth_boxes`), but nothing crosses a change of track, a jump or a long gap.
     """
     times, rows = np.asarray(pts_seconds, np.float64), np.asarray(face_frame, np.int64)
     num_frames = len(times)
@@ -181,11 +162,11 @@ def steady_face(
     since = np.where(has_before, times - times[rows[before]], np.inf)
     until = np.where(has_after, times[rows[after]] - times, np.inf)
     is_whole = has_before & has_after & (stretch_of_row[before] == stretch_of_row[after])
-    returns = ~has_before | ((until < since) & (until < hold_seconds + FADE_SECONDS))
+    returns = ~has_before | ((until < since) & (until < FADE_SECONDS))
     stands_in = np.where(returns, rows[after], rows[before])
     shown = np.where(is_whole, frames, stands_in)
     way = np.stack([np.interp(times, times[rows], side) for side in boxes.T], axis=1)
-    near = np.clip(1 - (np.minimum(since, until) - hold_seconds) / FADE_SECONDS, 0, 1)
+    near = np.clip(1 - np.minimum(since, until) / FADE_SECONDS, 0, 1)
     return SteadyFace(
         boxes=way[shown],
         presence=np.where(is_whole, 1, near * near * (3 - 2 * near)).astype(np.float32),

@@ -20,7 +20,7 @@ from fcvideo.survey.encoding import Encoding, error_precision
 from fcvideo.survey.ledger import UNFAILED, Ledger, VideoState
 from fcvideo.survey.reading import FaceReader
 from fcvideo.survey.spans import missing_seconds
-from fcvideo.survey.survey import Survey, make_looking
+from fcvideo.survey.survey import USUAL_SCALES, Survey, make_looking
 from fcvideo.tables.parts import Begun, Parts, inputs_key, video_key
 from fcvideo.tables.result import Result
 from fcvideo.video.inputs import Source, resolve_inputs
@@ -168,6 +168,7 @@ def _identity(settings: EmbedSettings, precision: str, error_precision: str) -> 
         "duration": settings.duration,
         "min_face": settings.min_face,
         "score": settings.score,
+        "scales": USUAL_SCALES,
         "precision": precision,
         "cycle_error": error_precision if settings.cycle_error else None,
     }

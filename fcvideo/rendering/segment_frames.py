@@ -163,6 +163,8 @@ class _FaceMoments:
     def moment(self, position: int, own: _Fitted | None) -> Moment:
         plan = self.plan
         shown = int(plan.shown[position])
+        if shown < 0:  # nobody
+            return Moment(None if own is None else own.image, None, None, 0.0, None, shown)
         box, face = np.array(plan.boxes[position], np.float64), own
         if own is not None:
             face = self._face(position, shown, own)

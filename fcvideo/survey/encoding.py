@@ -16,7 +16,7 @@ from fcvideo.models.precision import has_fast_bfloat16
 from fcvideo.models.store import load_model
 from fcvideo.survey.reading import Chunk
 from fcvideo.tables.parts import Part, video_key
-from fcvideo.tables.schema import FaceColumns, embeddings_table
+from fcvideo.tables.schema import FaceColumns, embeddings_table, with_signatures
 
 # Of 8, 16, 32 and 64 faces per pass, 16 are the fastest on a CPU core: 13.1 ms a face against 15.2 for 64, whose maps
 # do not stay in its cache.
@@ -85,6 +85,7 @@ class FaceEncoder:
         )
         video = chunk.segment.source.name
         rows = embeddings_table(video, chunk.video_id, chunk.frame_index, chunk.pts_seconds, chunk.is_decoded, faces)
+        rows = with_signatures(rows, chunk.signatures)
         record = {
             "num_frames_sampled": len(chunk.frame_index),
             "num_frames_decoded": int(chunk.is_decoded.sum()),
@@ -115,7 +116,7 @@ class FaceEncoder:
             except torch.OutOfMemoryError:
                 if self.batch_size == 1:
                     raise ResourceError(
-                        f"{self.device}: found no memory for one face at a time, expected some"
+                        f"{self.device}: found no memory for one face at a time; go on with --gpus 0 (CPU)"
                     ) from None
                 self.batch_size //= 2
                 continue

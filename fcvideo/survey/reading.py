@@ -18,8 +18,10 @@ from fcvideo.video.container import on_packet, with_kind
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import Edition, VideoInfo, edition, is_unchanged, probe
 from fcvideo.video.segments import Segment, plan_segments
+from fcvideo.video.shots import SIGNATURE_BYTES, signature
 
 if TYPE_CHECKING:
+    from fcvideo.faces.detect import Scales
     from fcvideo.video.read import Frame
 
 SEGMENT_SECONDS = 30.0
@@ -39,6 +41,7 @@ class Looking:
     score_threshold: float
     side_px: int
     framing: Framing
+    scales: Scales = "one"  # at which a picture is searched
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Chunk:
     frame_index: np.ndarray  # (F,) int64
     pts_seconds: np.ndarray  # (F,) float64
     is_decoded: np.ndarray  # (F,) bool
+    signatures: np.ndarray  # (F, SIGNATURE_BYTES) uint8, zeros where there is no picture
     face_frame: np.ndarray  # (N,) int64: position in the frames
     boxes: np.ndarray  # (N, 4) float32
     scores: np.ndarray  # (N,) float32
@@ -93,7 +97,9 @@ class FaceReader:
         self.tick: Callable[[float], None] = lambda pts_seconds: None  # told after every frame, and while skipping
         self._pts_seconds = 0.0
         on_packet(lambda: self.tick(self._pts_seconds))
-        self.detect = FaceDetector(min_face_px=looking.min_face_px, score_threshold=looking.score_threshold)
+        self.detect = FaceDetector(
+            min_face_px=looking.min_face_px, score_threshold=looking.score_threshold, scales=looking.scales
+        )
 
     def plan(self, source: Source, known: Edition | None = None) -> VideoPlan:
         """A video that is still the known one is left at that: its plan has no segments."""
@@ -174,6 +180,7 @@ class _Gathering:
         self._side_px = side_px
         self._started = time.monotonic()
         self._frames: list[tuple[int, float, bool]] = []
+        self._signatures: list[np.ndarray] = []
         self._num_damaged = 0
         self._face_frame: list[int] = []
         self._boxes: list[np.ndarray] = []
@@ -188,6 +195,8 @@ class _Gathering:
 
     def add_frame(self, frame: Frame) -> None:
         self._frames.append((frame.frame_index, frame.pts_seconds, frame.image is not None))
+        no_picture = np.zeros(SIGNATURE_BYTES, np.uint8)
+        self._signatures.append(no_picture if frame.image is None else signature(frame.image))
         self._num_damaged += frame.is_damaged
 
     def add_face(
@@ -220,6 +229,7 @@ class _Gathering:
             frame_index=np.array([frame[0] for frame in self._frames], np.int64),
             pts_seconds=np.array([frame[1] for frame in self._frames], np.float64),
             is_decoded=np.array([frame[2] for frame in self._frames], bool),
+            signatures=np.array(self._signatures, np.uint8).reshape(-1, SIGNATURE_BYTES),
             face_frame=np.array(self._face_frame, np.int64),
             boxes=np.array(self._boxes, np.float32).reshape(-1, 4),
             scores=np.array(self._scores, np.float32),

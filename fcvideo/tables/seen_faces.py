@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-COLUMNS = ["frame_index", "pts_seconds", "status", "face_index", "track_id", "x", "y", "w", "h"]
+COLUMNS = ["frame_index", "pts_seconds", "status", "face_index", "track_id", "x", "y", "w", "h", "score"]
 
 Rows = Callable[[list[str]], Iterable[pa.Table]]  # reads these columns of a video's rows, from the first one on
 
@@ -25,12 +25,13 @@ class SeenFaces:
     is_decoded: np.ndarray  # (F,) bool
     face_frame: np.ndarray  # (N,) int64: position in the frames
     boxes: np.ndarray  # (N, 4) float64
+    scores: np.ndarray  # (N,) float32
     track_ids: np.ndarray  # (N,) int32
 
 
 def read_seen_faces(rows: Rows, track_ids: np.ndarray | None = None) -> SeenFaces:
     """`track_ids` (N,) stand for those of rows that have none yet."""
-    frame_index, times, is_decoded, face_frame, boxes, tracks = ([np.empty(0)] for _ in range(6))
+    frame_index, times, is_decoded, face_frame, boxes, scores, tracks = ([np.empty(0)] for _ in range(7))
     num_frames, last_index = 0, -1
     for table in rows(COLUMNS):
         index = table["frame_index"].to_numpy()
@@ -43,6 +44,7 @@ def read_seen_faces(rows: Rows, track_ids: np.ndarray | None = None) -> SeenFace
         face_frame.append(position[has_face])
         faces = table.filter(table["face_index"].is_valid())
         boxes.append(np.stack([faces[name].to_numpy() for name in "xywh"], axis=1).astype(np.float64))
+        scores.append(faces["score"].to_numpy())
         if track_ids is None:
             tracks.append(faces["track_id"].to_numpy())
         if len(index):
@@ -54,6 +56,7 @@ def read_seen_faces(rows: Rows, track_ids: np.ndarray | None = None) -> SeenFace
         np.concatenate(is_decoded).astype(bool),
         np.concatenate(face_frame).astype(np.int64),
         np.concatenate(boxes),
+        np.concatenate(scores).astype(np.float32),
         np.concatenate(tracks).astype(np.int32) if track_ids is None else track_ids,
     )
 

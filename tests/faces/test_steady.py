@@ -14,7 +14,6 @@ from fcvideo.faces.steady import (
     FADE_SECONDS,
     SteadyFace,
     choose_face,
-    group_faces,
     smooth_codes,
     steady_face,
 )
@@ -364,32 +363,6 @@ def test_a_real_head_is_followed(media: Path, name: str) -> None:
     assert np.percentile(off, 95) < 0.02
     shake_before, shake_after = (np.diff(centers(b), 2, axis=0).std() for b in (boxes, face.boxes))
     assert shake_after < shake_before / 5
-
-
-def test_groups_hold_every_face_once_and_no_two_at_a_time():
-    frames = np.array([0, 0, 1, 1, 2, 3, 3, 4, 5])
-    tracks = np.array([0, 1, 0, 1, 1, 2, 3, 3, 4])
-    groups = group_faces(frames, tracks)
-    assert sorted(np.concatenate(groups).tolist()) == list(range(9))
-    assert len(groups) == 2
-    for group in groups:
-        assert (np.diff(frames[group]) > 0).all()
-        assert len(np.unique(tracks[group])) == 1 + (np.diff(tracks[group]) != 0).sum()  # no track in two pieces
-    assert group_faces(np.empty(0, int), np.empty(0, int)) == []
-
-
-def test_a_face_may_be_held_before_it_fades():
-    times = np.arange(0, 6, 0.04)
-    seen = np.flatnonzero((times < 1) | (times >= 4))
-    boxes = np.tile([10.0, 10.0, 40.0, 50.0], (len(seen), 1))
-    tracks = np.zeros(len(seen), np.int32)
-    plain = steady_face(times, seen, boxes, tracks)
-    held = steady_face(times, seen, boxes, tracks, hold_seconds=1.0)
-    away = (times > 1.3) & (times < 1.9)
-    assert (plain.presence[away] == 0).all()
-    assert (held.presence[away] == 1).all()
-    assert (held.presence[(times > 2.3) & (times < 2.7)] == 0).all()
-    assert (held.shown[(times > 2.8) & (times < 4)] == seen[times[seen] >= 4][0]).all()
 
 
 def test_others_stand_in_while_the_main_person_is_away_and_nothing_is_smoothed_over_a_cut():
