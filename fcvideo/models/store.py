@@ -52,7 +52,7 @@ def load_config(name: str) -> FaceCycleConfig:
     folder = locate_model(name)
     try:
         return FaceCycleConfig.from_dict(_read_config(folder)["facecycle"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / CONFIG}: cannot be read ({describe_error(error)})") from None
 
 
