@@ -17,6 +17,14 @@ from fcvideo.errors import OutputError
 UNFINISHED_SUFFIX = ".unfinished"
 
 
+def make_folder(folder: Path) -> None:
+    """Errors: OutputError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from None
+
+
 @contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; on leaving it is flushed to the disk and becomes `path`.

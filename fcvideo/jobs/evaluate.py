@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from fcvideo import __version__
-from fcvideo.atomic import write_json
+from fcvideo.atomic import make_folder, write_json
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import EvaluateSettings
-from fcvideo.errors import OutputError, SettingsError
+from fcvideo.errors import SettingsError
 from fcvideo.evaluation.bench import Bench
 from fcvideo.evaluation.embedded_sets import CODES
 from fcvideo.evaluation.features import MODEL_FEATURES, Pictures
@@ -314,10 +314,7 @@ def _for_people(result: Result) -> Result:
 @contextlib.contextmanager
 def _folder(out: Path) -> Iterator[None]:
     """Made before the work, so that a place that cannot be written is known then; not left empty after an error."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from None
+    make_folder(out)
     try:
         yield
     except BaseException:

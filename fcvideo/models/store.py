@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fcvideo.atomic import written_atomically
+from fcvideo.atomic import make_folder, written_atomically
 from fcvideo.errors import ModelError
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
 
@@ -80,7 +80,7 @@ def save_model(
     """
     from safetensors.torch import save
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     dtype = torch.float16 if half else torch.float32
     state = {
         key: value.detach().to("cpu", dtype).contiguous()
