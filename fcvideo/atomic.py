@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from fcvideo.errors import OutputError
 
 UNFINISHED_SUFFIX = ".unfinished"
+MAX_NAME_BYTES = 255  # of one file's name, on nearly every file system
+_SHOWN_BYTES = 100  # of a file's own name within a hidden one's, so that this is never the longer one
+_DIGEST_DIGITS = 12
 
 
 def make_folder(folder: Path) -> None:
@@ -31,7 +35,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
 
     Errors: OutputError where the disk refuses.
     """
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{UNFINISHED_SUFFIX}")
+    unfinished = _hidden(path, UNFINISHED_SUFFIX)
     try:
         yield unfinished
         _flush(unfinished)
@@ -51,18 +55,45 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def remove_folder(folder: Path) -> None:
     """Gone at once under its own name, so that no half of it is ever found there."""
-    doomed = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.removed")
+    doomed = _hidden(folder, ".removed")
     folder.rename(doomed)
     shutil.rmtree(doomed)
 
 
 def clear_leftovers(folder: Path, name: str) -> None:
     """Removes what a killed run left of `folder / name`: unfinished files and half-removed folders."""
-    for leftover in folder.glob(f".{glob.escape(name)}.*"):
+    for leftover in folder.glob(f".{glob.escape(_shortened(name, _SHOWN_BYTES))}.*"):
         if leftover.name.endswith(UNFINISHED_SUFFIX):
             leftover.unlink(missing_ok=True)
         elif leftover.name.endswith(".removed"):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def beside(path: Path, prefix: str, suffix: str) -> Path:
+    """The place of what belongs to a file: PREFIX NAME SUFFIX, NAME shortened where the whole would be too long."""
+    room = MAX_NAME_BYTES - len(prefix) - len(suffix)
+    return path.with_name(f"{prefix}{_shortened(path.name, room)}{suffix}")
+
+
+def too_long(path: PurePath) -> str | None:
+    """What is wrong with a path of which one name is longer than a file system takes; None if it is not."""
+    for name in path.parts:
+        if (num_bytes := len(os.fsencode(name))) > MAX_NAME_BYTES:
+            return f"found a name of {num_bytes} bytes, expected at most {MAX_NAME_BYTES}"
+    return None
+
+
+def _hidden(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{_shortened(path.name, _SHOWN_BYTES)}.{uuid.uuid4().hex[:8]}{suffix}")
+
+
+def _shortened(name: str, num_bytes: int) -> str:
+    """Of at most `num_bytes`; a digest tells shortened names apart."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= num_bytes:
+        return name
+    kept = encoded[: num_bytes - 1 - _DIGEST_DIGITS].decode(errors="ignore")
+    return f"{kept}~{hashlib.sha256(encoded).hexdigest()[:_DIGEST_DIGITS]}"
 
 
 def _flush(path: Path) -> None:

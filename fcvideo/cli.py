@@ -20,15 +20,15 @@ from fcvideo.config import (
     DeidentifySettings,
     EmbedSettings,
     EvaluateSettings,
+    FacesSettings,
     FrontalizeSettings,
     JobSettings,
     PrepareSettings,
     ReenactSettings,
     TrainSettings,
-    check_out,
-    resolve,
 )
 from fcvideo.errors import FcvideoError
+from fcvideo.settings import check_out, resolve
 
 app = typer.Typer(
     help="Learn expression and identity codes of faces, and apply them to large video collections.",
@@ -151,6 +151,13 @@ def _deidentify(settings: DeidentifySettings) -> dict[str, Any]:
     from fcvideo.jobs.deidentify import deidentify
 
     return deidentify(settings)
+
+
+@job("faces", FacesSettings, doc="Show every face of a picture or frame with its number.", resumes=False)
+def _faces(settings: FacesSettings) -> dict[str, Any]:
+    from fcvideo.jobs.faces import faces
+
+    return faces(settings)
 
 
 @job("evaluate", EvaluateSettings, doc="Measure how good the codes are, beside hand-made features.", resumes=False)

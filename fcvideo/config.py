@@ -1,26 +1,19 @@
 """The settings of each job, declared once: flag, then TOML file, then the default written here.
 
-`fcvideo.cli` builds its flags from these fields; the text of `setting` is the flag's help.
+`fcvideo.cli` builds its flags from these fields; the text of `setting` is the flag's help. `fcvideo.settings` checks.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import re
-import tomllib
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
-
-from fcvideo.errors import SettingsError
+from typing import Any, ClassVar, Literal
 
 Progress = Literal["auto", "plain", "jsonl", "none"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Recipe = Literal["default", "paper", "released"]
 Neutral = Literal["de-expression", "re-identity"]
 Compose = Literal["crop", "panel", "paste"]
+Mask = Literal["face", "blur", "box"]
 Codec = Literal["h264", "hevc", "av1"]
 EvaluationTask = Literal["expression", "pose", "verification", "identity-kept", "reconstruction", "leakage"]
 
@@ -30,14 +23,13 @@ VIDEO_STATUSES = (
     "not_media",  # no container that FFmpeg's whitelisted demuxers know
     "no_video",  # a container without a video stream
     "no_frames",  # a video stream that gives no picture
-    "refused",  # a playlist or another format that names other files
+    "refused",  # a playlist or another format that names other files; an encrypted file
     "crashed",  # killed its worker twice
     "error",  # anything else; the message says what
 )
 ROW_STATUSES = ("ok", "no_face", "decode_error")
 
 DEFAULT_MODEL = "facecycle-64-small"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def setting(
@@ -72,15 +64,18 @@ class SamplingSettings(RunSettings):
 
     help_panel: ClassVar[str | None] = "Frames and faces"
 
-    fps: float | None = setting(
-        None, "Frames per second to sample, by time stamp; every frame by default.", minimum=1e-3
-    )
+    fps: float | None = setting(None, "Frames per second to take, by time stamp; every frame by default.", minimum=1e-3)
     start: float | None = setting(None, "Begin at this presentation time, in seconds.")
     duration: float | None = setting(None, "Look at this many seconds from the start.", minimum=0)
     min_face: int = setting(40, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
     score: float = setting(0.7, "Detection score below which a face is dropped, 0 to 1.", minimum=0, maximum=1)
     workers: int | None = setting(
         None, "Reading and detecting workers; by default what the CPU cores allow.", minimum=1
+    )
+    retry: Literal["errors", "failed"] = setting(
+        "errors",
+        "What is tried again of an earlier run: videos with the status error (network, disk, memory), or all that "
+        "failed (no_frames, crashed ..).",
     )
 
 
@@ -240,14 +235,18 @@ class RenderSettings(RunSettings):
     )
     face: int | None = setting(
         None,
-        "Number of the track to render (embed writes them); by default the main face, and every face where "
+        "Number of the source's track to render (embed writes them); by default the main face, and every face where "
         "deidentify pastes.",
     )
-    at: str | None = setting(None, "Render the face at this point instead, 'x,y' in pixels of the upright picture.")
+    at: str | None = setting(
+        None, "Render the source's face at this point instead, 'x,y' in pixels of the upright picture."
+    )
     smooth_codes: float = setting(0.0, "Smooth expression over this many seconds; 0 leaves it.", minimum=0)
     audio: Literal["copy", "none"] = setting("copy", "Copy the sound, or leave it out.")
     codec: Codec = setting("h264", "Video codec of the result.")
-    crf: int = setting(18, "Quality of the video: lower is better and larger.", minimum=0, maximum=63)
+    crf: int | None = setting(
+        None, "Quality of the video: lower is better and larger; 18 by default.", minimum=0, maximum=63
+    )
     lossless: bool = setting(False, "Encode without any loss (large, and not for browsers).")
     start: float | None = setting(None, "Begin at this presentation time, in seconds.")
     duration: float | None = setting(None, "Render this many seconds from the start.", minimum=0)
@@ -277,12 +276,34 @@ class ReenactSettings(RenderSettings):
     target_time: float | None = setting(
         None, "The target video's frame at this time, in seconds; its best frontal one by default."
     )
+    target_face: int | None = setting(
+        None,
+        "The target's face of this number in its picture (`fcvideo faces` shows them); the largest by default. In a "
+        "video, in its frame at --target-time.",
+        minimum=0,
+    )
+    target_at: str | None = setting(None, "The target's face at this point instead, 'x,y' in pixels of its picture.")
+    force: bool = setting(False, "Take a face that cannot be driven well, too: turned far, lying, covered or tiny.")
     neutral: Neutral = setting(
         "de-expression", "How the target's neutral face is made: from its picture alone, or through the mean face."
     )
     motion: Literal["absolute", "relative"] = setting(
         "absolute", "The source's motion as it is, or its change against the source's own most neutral frame."
     )
+
+
+@dataclass(frozen=True)
+class FacesSettings(JobSettings):
+    help_panel: ClassVar[str | None] = None
+
+    inputs: tuple[str, ...] = setting((), "A picture, or a video.", is_flag=False)
+    out: str = setting("faces.png", "The picture to write: every face boxed, with its number.")
+    time: float | None = setting(None, "The video's frame at this time, in seconds; its first one by default.")
+    tracks: bool = setting(True, "In a video also find the tracks, the numbers for --face: looks at all of it.")
+    model: str = setting(DEFAULT_MODEL, "Model whose codes tell the tracks of a video apart.")
+    gpus: int | None = setting(None, "GPUs to use for it; all there are by default, 0 for the CPU.", minimum=0)
+    min_face: int = setting(40, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
+    score: float = setting(0.7, "Detection score below which a face is dropped, 0 to 1.", minimum=0, maximum=1)
 
 
 @dataclass(frozen=True)
@@ -310,80 +331,7 @@ class DeidentifySettings(AlterSettings):
 
     out: str = setting("deidentified/", "Folder for the results; a file name where there is one input.")
     identity: str | None = setting(None, "An image or video of the face to show; the model's mean face by default.")
-
-
-Settings = TypeVar("Settings", bound=JobSettings)
-
-
-def resolve(kind: type[Settings], flags: dict[str, Any], file: Path | None = None) -> Settings:
-    """Settings from flags (None: not given), then `file`, then defaults.
-
-    Errors: SettingsError for an unreadable file, an unknown key, or a value of the wrong type or size.
-    """
-    values = _read_toml(kind, file) if file is not None else {}
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}
-    values |= {name: value for name, value in given.items() if value is not None and value != ()}
-    _check(kind, values)
-    return kind(**values)
-
-
-def _read_toml(kind: type[JobSettings], file: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{file}: not a TOML file that can be read ({error})") from None
-    known = {f.name for f in dataclasses.fields(kind)}
-    values = {key.replace("-", "_"): value for key, value in values.items()}
-    if unknown := sorted(values.keys() - known):
-        raise SettingsError(f"{file}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-
-
-def _check(kind: type[JobSettings], values: dict[str, Any]) -> None:
-    hints = typing.get_type_hints(kind)
-    for spec in dataclasses.fields(kind):
-        if spec.name not in values:
-            continue
-        value = values[spec.name]
-        if not _fits(value, hints[spec.name]):
-            raise SettingsError(f"{spec.name}: found {value!r}, expected {_describe(hints[spec.name])}")
-        if isinstance(value, float) and not math.isfinite(value):  # NaN passes every comparison below
-            raise SettingsError(f"{spec.name}: found {value}, expected a finite number")
-        if spec.name == "out" and value is not None:
-            check_out(value)
-        minimum = spec.metadata["minimum"]
-        if minimum is not None and value < minimum:
-            raise SettingsError(f"{spec.name}: found {value}, expected at least {minimum:g}")
-        maximum = spec.metadata["maximum"]
-        if maximum is not None and value is not None and value > maximum:
-            raise SettingsError(f"{spec.name}: found {value}, expected at most {maximum:g}")
-
-
-def check_out(place: str) -> None:
-    """Errors: SettingsError for a URL, which would become a local folder of that name."""
-    if match := _URL.match(place):
-        expected = "a path on this machine; write there and copy the result to its place"
-        raise SettingsError(f"out: found {place}, but nothing is written to {match[0]} yet, expected {expected}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    if arguments:  # X | None
-        return any(_fits(value, argument) for argument in arguments)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _describe(hint: Any) -> str:
-    if type(None) in typing.get_args(hint):  # X | None
-        return " or ".join(_describe(part) for part in typing.get_args(hint) if part is not type(None))
-    if typing.get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    return getattr(hint, "__name__", str(hint))
+    mask: Mask = setting("face", "What covers a face: another face in its motion, a blur of few averages, a black box.")
+    min_face: int = setting(24, "Smallest face to look for, in pixels of the upright picture.", minimum=8)
+    score: float = setting(0.5, "Score a face must once come to in its shot; less at borders.", minimum=0, maximum=1)
+    force: bool = setting(False, "Take a face that cannot be driven well, too: turned far, lying, covered or tiny.")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fcvideo.atomic import clear_leftovers, written_atomically
+from fcvideo.atomic import beside, clear_leftovers, remove_folder, written_atomically
 from fcvideo.errors import OutputError
 
 
@@ -36,3 +36,30 @@ def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path):
     (tmp_path / ".other.0a.unfinished").write_text("")
     clear_leftovers(tmp_path, "e[1].parquet")
     assert [p.name for p in tmp_path.iterdir()] == [".other.0a.unfinished"]
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "a" * 251 + ".mp4", "x"])
+def test_a_name_of_any_length_can_be_written_and_cleared(tmp_path: Path, name: str):
+    path, other = tmp_path / name, tmp_path / f"{name[:-1]}b"
+    with written_atomically(path) as unfinished, written_atomically(other) as unfinished_too:
+        assert len(unfinished.name.encode()) <= max(len(name.encode()), 130)
+        unfinished.write_text("new")
+        unfinished_too.write_text("other")
+        clear_leftovers(tmp_path, other.name)  # as if that one had been killed
+        assert unfinished.exists()
+        assert not unfinished_too.exists()
+        unfinished_too.write_text("other")
+    assert path.read_text() == "new"
+    other.unlink()
+    path.unlink()
+    path.mkdir()
+    remove_folder(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_lies_beside_a_file_of_a_long_name_has_a_name_of_its_own(tmp_path: Path):
+    assert beside(tmp_path / "a.mp4", ".", ".json") == tmp_path / ".a.mp4.json"
+    places = {beside(tmp_path / f"{'a' * 250}{end}", "", ".parts") for end in ("b", "c", "d.mp4")}
+    assert len(places) == 3
+    for place in places:
+        place.mkdir()

@@ -10,8 +10,16 @@ import PIL.Image
 import pytest
 
 from fcvideo import __version__
-from fcvideo.config import EmbedSettings, JobSettings, TrainSettings, resolve
-from fcvideo.errors import SettingsError
+from fcvideo.config import (
+    EmbedSettings,
+    EvaluateSettings,
+    JobSettings,
+    PrepareSettings,
+    ReenactSettings,
+    TrainSettings,
+)
+from fcvideo.errors import OutputError, SettingsError
+from fcvideo.settings import resolve
 
 FCVIDEO = [sys.executable, "-m", "fcvideo"]
 
@@ -157,3 +165,10 @@ def test_no_job_takes_a_url_to_write_to(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="out: found gs://bucket/x/"):
             resolve(kind, {}, tmp_path / "job.toml")
         assert resolve(kind, {"out": "a/b.parquet"}).out == "a/b.parquet"
+
+
+@pytest.mark.parametrize("kind", [EmbedSettings, PrepareSettings, TrainSettings, ReenactSettings, EvaluateSettings])
+def test_an_output_whose_name_is_too_long_is_refused_at_once(kind: type[JobSettings], tmp_path: Path) -> None:
+    for out in ("a" * 256, f"{'é' * 128}/x.mp4"):
+        with pytest.raises(OutputError, match="found a name of 256 bytes, expected at most 255; choose another --out"):
+            resolve(kind, {"out": f"{tmp_path}/{out}"})

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fcvideo.config import EmbedSettings, JobSettings, ReenactSettings, resolve
+from fcvideo.config import EmbedSettings, JobSettings, ReenactSettings
 from fcvideo.errors import SettingsError
+from fcvideo.settings import resolve
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from fcvideo.atomic import written_atomically
+from fcvideo.faces.fit import Choice
+from fcvideo.video.container import on_packet
 from fcvideo.video.inputs import Source
 from fcvideo.video.join import Joined, join_segments
 from fcvideo.video.provenance import Mark
@@ -21,11 +24,12 @@ class Finisher:
 
     def __init__(self) -> None:
         self.tick: Callable[[Any], None] = lambda progress: None
+        on_packet(lambda: self.tick(None))
 
     def find_target(
-        self, source: Source, time_seconds: float | None, model: str, min_face_px: int, score: float, path: Path
-    ) -> None:
-        """Writes a target to `path`, for `load_target`. Errors: InputError."""
+        self, source: Source, choice: Choice, model: str, min_face_px: int, score: float, path: Path
+    ) -> str | None:
+        """Writes a target to `path`, for `load_target`; gives a line for the user, if any. Errors: InputError."""
         import torch
 
         from fcvideo.models.store import load_model
@@ -33,11 +37,20 @@ class Finisher:
         from fcvideo.rendering.target import TargetFinder
 
         torch.set_num_threads(1)
-        target = TargetFinder(PortraitPainter(load_model(model)), min_face_px, score).find(source, time_seconds)
+        target = TargetFinder(PortraitPainter(load_model(model)), min_face_px, score).find(source, choice)
         pts_seconds = np.nan if target.pts_seconds is None else target.pts_seconds
-        with path.open("wb") as file:
+        with written_atomically(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, name=target.name, picture=target.picture, box=target.box, pts_seconds=pts_seconds)
+        return target.note
 
-    def join(self, parts: Sequence[Path], out: Path, sound: Source | None, mark: Mark, is_excerpt: bool) -> Joined:
+    def join(
+        self,
+        parts: Sequence[Path],
+        out: Path,
+        sound: Source | None,
+        captions: Source | None,
+        mark: Mark,
+        is_excerpt: bool,
+    ) -> Joined:
         """Errors: VideoError, OutputError."""
-        return join_segments(parts, out, sound=sound, mark=mark, is_excerpt=is_excerpt)
+        return join_segments(parts, out, sound=sound, captions=captions, mark=mark, is_excerpt=is_excerpt)

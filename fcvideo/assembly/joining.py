@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fcvideo.assembly.join_process import Finisher
 from fcvideo.assembly.segment_plan import OrderPlan
 from fcvideo.errors import VideoError
+from fcvideo.faces.fit import Choice
 from fcvideo.rendering.segment import Rendered
 from fcvideo.running.worker_process import WorkerProcess
 from fcvideo.survey.ledger import UNFAILED
 from fcvideo.video.inputs import Source
+from fcvideo.video.join import Joined
 from fcvideo.video.provenance import Mark
 
 
 class Finishing:
     """One output after the other. Targets are looked for in the same process, for they too are anyone's files."""
 
-    def __init__(self, mark: Mark, *, has_sound: bool, is_excerpt: bool, stack: ExitStack) -> None:
+    def __init__(
+        self, finisher: type[Finisher], mark: Mark, *, has_sound: bool, is_excerpt: bool, stack: ExitStack
+    ) -> None:
         self._mark, self._has_sound, self._is_excerpt = mark, has_sound, is_excerpt
         self._thread = ThreadPoolExecutor(1)
         stack.callback(self._thread.shutdown, cancel_futures=True)
-        self._process = WorkerProcess(Finisher)
+        self._process = WorkerProcess(finisher)
         stack.callback(self._process.close)  # first, so that the thread need not wait for it
 
     def find_target(
-        self, source: Source, time_seconds: float | None, model: str, min_face_px: int, score: float, path: Path
-    ) -> None:
-        """Writes the target's file. Errors: InputError for one that cannot be read or shows no face, VideoError."""
-        arguments = source, time_seconds, model, min_face_px, score, path
-        list(self._process.ask("find_target", arguments, lambda _: None))
+        self, source: Source, choice: Choice, model: str, min_face_px: int, score: float, path: Path
+    ) -> str | None:
+        """Writes the target's file; gives a line for the user, if any. Errors: InputError, VideoError."""
+        arguments = source, choice, model, min_face_px, score, path
+        (note,) = self._process.ask("find_target", arguments, lambda _: None)
+        return note
 
     def submit(self, plan: OrderPlan, receipts: dict[int, Rendered]) -> Future[dict[str, Any]]:
         """The output's row, when its file is there. Errors, in the future: OutputError."""
@@ -44,9 +52,9 @@ class Finishing:
         if failure is not None:
             return {"status": failure.status, "error": failure.error}
         try:
-            sound = self._join(plan)
-        except VideoError as error:
-            return {"status": error.status, "error": str(error)}
+            joined = self._join(plan)
+        except VideoError as error:  # whatever it was, what is rendered waits for another try
+            return {"status": "error", "error": f"its {len(rendered)} segments are kept, but not joined: {error}"}
         return {
             "status": "ok",
             "error": None,
@@ -56,15 +64,43 @@ class Finishing:
             "missing": sum(receipt.num_missing for receipt in rendered),
             "lost": sum(receipt.num_lost for receipt in rendered),
             "others": plan.num_others,
-            "sound": sound,
+            **({} if plan.coverage is None else asdict(plan.coverage)),
+            **({} if joined is None else _told(joined)),
         }
 
-    def _join(self, plan: OrderPlan) -> str:
+    def _join(self, plan: OrderPlan) -> Joined | None:
+        """None for a picture."""
         source, paths = plan.order.source, [piece.path for piece in plan.pieces]
         if source.is_image:
             paths[0].replace(plan.order.path)
-            return "none"
-        sound = source.source if self._has_sound and not source.is_table else None
-        arguments = paths, plan.order.path, sound, self._mark, self._is_excerpt
+            return None
+        video = None if source.is_table else source.source
+        arguments = paths, plan.order.path, video if self._has_sound else None, video, self._mark, self._is_excerpt
         (joined,) = self._process.ask("join", arguments, lambda _: None)
-        return joined.sound
+        return joined
+
+
+UNJOINED: dict[str, Any] = {"sound": "none", "subtitles": 0, "chapters": 0, "left_out": [], "shifted_seconds": 0.0}
+
+
+def _told(joined: Joined) -> dict[str, Any]:
+    """For the output's row, whose values are `UNJOINED` without it."""
+    return {
+        "sound": joined.sound,
+        "subtitles": joined.num_subtitles,
+        "chapters": joined.num_chapters,
+        "left_out": list(joined.left_out),
+        "shifted_seconds": joined.shift_seconds,
+    }
+
+
+def joined_counts(rows: Sequence[Mapping[str, Any]], *, is_excerpt: bool) -> dict[str, Any]:
+    """The same of all rows, for the summary; excerpts all start at 0."""
+    moved = {row["output"]: row["shifted_seconds"] for row in rows if row["shifted_seconds"]}
+    return {
+        "sound": dict(Counter(row["sound"] for row in rows if row["status"] == "ok")),
+        "subtitles": sum(row["subtitles"] for row in rows),
+        "chapters": sum(row["chapters"] for row in rows),
+        "left_out": {row["output"]: row["left_out"] for row in rows if row["left_out"]},
+        "shifted_seconds": {} if is_excerpt else moved,
+    }

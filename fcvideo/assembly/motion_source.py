@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from fcvideo.assembly.orders import MotionSource
 from fcvideo.errors import InputError
 from fcvideo.survey.reading import SEGMENT_SECONDS
-from fcvideo.tables.compact import read_rows, track_faces
+from fcvideo.tables.compact import find_cuts, read_rows, track_faces
 from fcvideo.tables.result import EarlierTable
 from fcvideo.tables.schema import metadata_of
 from fcvideo.tables.seen_faces import Rows, check_columns, check_rows
@@ -25,18 +25,20 @@ from fcvideo.video.segments import Segment
 
 TABLE_SUFFIX = ".parquet"
 TABLE_TIME_BASE = Fraction(1, 1_000_000)
+USUAL_STEP_SECONDS = 0.04  # where nothing tells one
 
 
 @dataclass(frozen=True)
 class SourceRows:
-    """`track_ids` of all faces, where the rows have none of their own."""
+    """`track_ids` of all faces and `cuts` between shots, where the rows have none of their own."""
 
     rows: Rows
     track_ids: np.ndarray | None
+    cuts: np.ndarray  # (C,) int64, frame_index of the first frames of shots
 
 
 def rows_of_parts(parts: Sequence[Path]) -> SourceRows:
-    return SourceRows(lambda columns: read_rows(parts, columns), track_faces(parts))
+    return SourceRows(lambda columns: read_rows(parts, columns), track_faces(parts), find_cuts(parts))
 
 
 @dataclass(frozen=True)
@@ -77,22 +79,44 @@ class CodeTable:
         return [MotionSource(Source(str(self.path.resolve()), video), is_table=True) for video in self._table.videos]
 
     def rows(self, video: str, window: Window) -> SourceRows:
-        """Errors: InputError for rows that embed does not write."""
+        """With times that never go back, which the window bounds.
+
+        Errors: InputError for rows that embed does not write.
+        """
         with _named_errors(self.path):
             check_rows(self._table.rows(video), video, f"{self.path}: {video}")
-        first = float(next(iter(self._table.rows(video)))["pts_seconds"][0].as_py() or 0.0)
-        start = first if window.start_seconds is None else window.start_seconds
-        stop = None if window.duration_seconds is None else start + window.duration_seconds
+        start = stop = None
+        if window.is_excerpt:
+            first = next(_going_on(self._table.rows(video)))["pts_seconds"][0].as_py() or 0.0
+            start = first if window.start_seconds is None else window.start_seconds
+            stop = None if window.duration_seconds is None else start + window.duration_seconds
 
         def read(columns: list[str]) -> Iterable[pa.Table]:
-            for table in self._table.rows(video):
+            for table in _going_on(self._table.rows(video)):
                 times = table["pts_seconds"]
-                is_within = pc.greater_equal(times, start)
+                is_within = times.is_valid() if start is None else pc.greater_equal(times, start)
                 if stop is not None:
                     is_within = pc.and_(is_within, pc.less(times, stop))
                 yield table.filter(is_within).select(columns)
 
-        return SourceRows(read, None)
+        return SourceRows(read, None, np.empty(0, np.int64))
+
+
+def _going_on(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Rows of a video in order: where a recording's clock starts again, its times go on after a usual step."""
+    last_index, last_seconds, offset, usual = -1, -np.inf, 0.0, USUAL_STEP_SECONDS
+    for table in tables:
+        index, seconds = table["frame_index"].to_numpy(), table["pts_seconds"].to_numpy()
+        steps = np.diff(seconds, prepend=last_seconds)
+        is_next = np.diff(index, prepend=last_index) != 0
+        if (ahead := steps[is_next & (steps > 0) & np.isfinite(steps)]).size:
+            usual = float(np.median(ahead))
+        offsets = offset + np.cumsum(np.where(is_next & (steps <= 0), usual - steps, 0.0))
+        moved = seconds + offsets
+        if len(index):
+            last_index, last_seconds, offset = int(index[-1]), float(seconds[-1]), float(offsets[-1])
+        place = table.schema.get_field_index("pts_seconds")
+        yield table.set_column(place, table.schema.field(place), pa.array(moved, pa.float64(), mask=np.isnan(moved)))
 
 
 @contextmanager

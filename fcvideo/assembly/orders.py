@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from fcvideo.assembly.names import Claim, give_names, owner_key, read_owners
+from fcvideo.atomic import beside, too_long
 from fcvideo.errors import InputError, OutputError
 from fcvideo.tables.columns import read_columns
 from fcvideo.video.inputs import Source, local_path, resolve_inputs, tell
@@ -43,6 +45,11 @@ class Order:
     source: MotionSource
     target: Source | None = None
 
+    @property
+    def owner(self) -> str:
+        """Of the name, as `owner_key` has it."""
+        return _owner(self.source, self.target)
+
 
 @dataclass(frozen=True)
 class Place:
@@ -53,12 +60,12 @@ class Place:
 
     @property
     def parts_folder(self) -> Path:
-        return self.path / ".parts" if self.is_folder else self.path.with_name(f"{self.path.name}.parts")
+        return self.path / ".parts" if self.is_folder else beside(self.path, "", ".parts")
 
     @property
     def record_path(self) -> Path:
         """What is known of the finished outputs."""
-        return self.path / "renderings.json" if self.is_folder else self.path.with_name(f".{self.path.name}.json")
+        return self.path / "renderings.json" if self.is_folder else beside(self.path, ".", ".json")
 
 
 def seen_sources(
@@ -93,10 +100,13 @@ def one_target(text: str) -> Source:
 
 def reenacted(pairs: Sequence[tuple[MotionSource, Source]], out: str | None) -> tuple[Place, list[Order]]:
     """Outputs of sources and targets. Errors: OutputError."""
-    names = [f"{_stem(source.source)}-{_stem(target)}{_suffix(source)}" for source, target in pairs]
+    claims = []
+    for source, target in pairs:
+        short, full = f"{_stem(source.source)}-{_stem(target)}", f"{_file_name(source.source)}-{_file_name(target)}"
+        claims.append(_claim(source, target, short + _suffix(source), full + _suffix(source)))
     if out is None:
-        out = names[0] if len(pairs) == 1 else REENACTED
-    return _place(pairs, names, out)
+        out = claims[0].short if len(pairs) == 1 else REENACTED
+    return _place(pairs, claims, out)
 
 
 def altered(
@@ -104,29 +114,44 @@ def altered(
 ) -> tuple[Place, list[Order]]:
     """Outputs of sources alone; those of a folder among `given` keep their place in it. Errors: OutputError."""
     roots = _folders(given)
-    names = []
+    claims = []
     for source in sources:
-        relative = _relative(source.source, roots)
-        keeps_suffix = source.is_image and relative.suffix.lower() in WRITTEN_IMAGES
-        names.append((relative if keeps_suffix else relative.with_suffix(_suffix(source))).as_posix())
-    return _place([(source, target) for source in sources], names, out)
+        relative, suffix = _relative(source.source, roots), _suffix(source)
+        if source.is_image and relative.suffix.lower() in WRITTEN_IMAGES:
+            suffix = relative.suffix
+        short = relative.with_suffix(suffix).as_posix()
+        full = short if relative.suffix == suffix else f"{relative.as_posix()}{suffix}"
+        claims.append(_claim(source, target, short, full))
+    return _place([(source, target) for source in sources], claims, out)
+
+
+def _claim(source: MotionSource, target: Source | None, short: str, full: str) -> Claim:
+    return Claim(_owner(source, target), short, full, source.source, target)
+
+
+def _owner(source: MotionSource, target: Source | None) -> str:
+    video = source.source.name if source.is_table else None
+    return owner_key(source.source.path, video, None if target is None else target.path)
 
 
 def _place(
-    pairs: Sequence[tuple[MotionSource, Source | None]], names: Sequence[str], out: str
+    pairs: Sequence[tuple[MotionSource, Source | None]], claims: Sequence[Claim], out: str
 ) -> tuple[Place, list[Order]]:
     path = local_path(out)
+    if problem := too_long(path):
+        raise OutputError(f"{out}: {problem}; choose another --out")
     is_folder = out.endswith("/") or path.is_dir() or not path.suffix
     if not is_folder and len(pairs) > 1:
         raise OutputError(f"{out}: found a file's name for {len(pairs)} results, expected a folder's name with /")
+    place = Place(path, is_folder)
     if is_folder:
-        names = _unique(names)
+        names = give_names(claims, read_owners(place.record_path, place.parts_folder))
         orders = [Order(name, path / name, *pair) for name, pair in zip(names, pairs, strict=True)]
     else:
         orders = [Order(path.name, path, *pairs[0])]
     for order in orders:
         _check(order)
-    return Place(path, is_folder), orders
+    return place, orders
 
 
 def _check(order: Order) -> None:
@@ -159,26 +184,16 @@ def _relative(source: Source, roots: Sequence[Path]) -> Path:
 
 
 def _stem(source: Source) -> str:
+    return PurePosixPath(_file_name(source)).stem
+
+
+def _file_name(source: Source) -> str:
     """Of the file; of a table's video, whose name it is."""
-    return PurePosixPath(urlsplit(source.name).path if source.scheme else source.name).stem or "video"
+    return PurePosixPath(urlsplit(source.name).path if source.scheme else source.name).name or "video"
 
 
 def _suffix(source: MotionSource) -> str:
     return WRITTEN_IMAGES[0] if source.is_image else VIDEO_SUFFIX
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """A number behind the later of equal names."""
-    taken: set[str] = set()
-    unique = []
-    for name in names:
-        path, number, candidate = PurePosixPath(name), 1, name
-        while candidate.lower() in taken:
-            number += 1
-            candidate = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-        taken.add(candidate.lower())
-        unique.append(candidate)
-    return unique
 
 
 def read_pairs(

@@ -2,28 +2,31 @@
 
 <place>/renderings.json, or .OUT.json beside a single file OUT:   identity, and a row for every finished output
 <parts>/<output>/order.json     of what the output is made; whoever wrote it may replace the output
+<parts>/<output>/owner.json     its name, and whose it is, as `names` has it
 <parts>/<output>/00003.mp4      its finished segments, and 00003.json, their counts
 <parts>/<output>/done.json      its row, when it is finished
 """
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fcvideo.assembly.names import OWNER_FILE, Ids, is_same_content
 from fcvideo.assembly.orders import Order, Place
 from fcvideo.atomic import clear_leftovers, write_json
-from fcvideo.errors import OutputError
+from fcvideo.errors import OutputError, VideoError
 from fcvideo.survey.ledger import WORTH_ANOTHER_TRY
 from fcvideo.tables.parts import Parts, refuse_other_identity, video_key
 
-Ids = dict[str, str | None]  # fingerprints of what an output is made of
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EINVAL, errno.EILSEQ)
 
 
 class Records:
-    """Rows are plain dicts: output, source, target, status, error, counts, and the fingerprints as `ids`."""
+    """Rows are plain dicts: output, source, target, status, error, counts, the fingerprints as `ids`, and `owner`."""
 
     def __init__(self, place: Place, parts: Parts, identity: dict[str, Any], *, is_fresh: bool) -> None:
         self._place, self._parts, self._identity, self._is_fresh = place, parts, identity, is_fresh
@@ -54,26 +57,43 @@ class Records:
                 continue
             if row["status"] != "ok" or order.path.exists():
                 return row
+        if earlier is not None and order.path.exists() and self._is_anothers(earlier, order, ids):
+            raise OutputError(
+                f"{order.path}: was made of {earlier['source']}; --overwrite replaces it, another --out keeps both"
+            )
         if order.path.exists() and begun is None and earlier is None:
             raise OutputError(f"{order.path}: is there already, and not from this command; --overwrite replaces it")
         return None
 
+    @staticmethod
+    def _is_anothers(row: dict[str, Any], order: Order, ids: Ids) -> bool:
+        return row.get("owner", order.owner) != order.owner and not is_same_content(row["ids"], ids)
+
     def begin(self, order: Order, ids: Ids) -> None:
-        """Makes room for its parts; those of another content go. Errors: OutputError."""
+        """Makes room for its parts; those of another content go.
+
+        Errors: VideoError where the file system does not take the name, OutputError where it takes none.
+        """
         if not _are_same(self._json(order, "order.json") or ids, ids) or self._json(order, "done.json"):
             self._parts.discard_video(output_key(order))
         try:
             self.folder(order).mkdir(exist_ok=True)
             order.path.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.folder(order) / "order.json", ids)
+            write_json(self.folder(order) / OWNER_FILE, {"output": order.name, "owner": order.owner, "ids": ids})
             clear_leftovers(order.path.parent, order.path.name)
             for leftover in self.folder(order).glob(".*.unfinished"):
                 leftover.unlink()
         except OSError as error:
-            raise OutputError(f"{order.path}: cannot be written ({error.strerror or error})") from None
+            message = f"{order.path}: cannot be written ({error.strerror or error})"
+            raise VideoError("error", message) if error.errno in _OF_THE_NAME else OutputError(message) from None
 
     def folder(self, order: Order) -> Path:
         return self._parts.folder / output_key(order)
+
+    def has_results(self, order: Order) -> bool:
+        """Whether a segment is rendered, or all of it."""
+        return any(part.stem.isdigit() or part.name == "done.json" for part in self.folder(order).glob("*.json"))
 
     def finish(self, order: Order, row: dict[str, Any]) -> None:
         """Keeps the row, and drops the parts of an output that needs nothing more."""
@@ -81,7 +101,7 @@ class Records:
             return
         write_json(self.folder(order) / "done.json", row)
         for part in self.folder(order).iterdir():
-            if part.name not in ("order.json", "done.json"):
+            if part.name not in ("order.json", "done.json", OWNER_FILE):
                 part.unlink()
 
     def forget(self, orders: Iterable[Order]) -> None:

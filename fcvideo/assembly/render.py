@@ -6,23 +6,25 @@ sources -> rows of faces (`survey`) -> a motion plan each -> pieces -> rendered 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fcvideo import __version__
 from fcvideo.assembly.execution import Execution
-from fcvideo.assembly.joining import Finishing
+from fcvideo.assembly.joining import UNJOINED, Finishing, joined_counts
 from fcvideo.assembly.motion_source import SourceRows, Window, rows_of_parts
+from fcvideo.assembly.names import Ids
 from fcvideo.assembly.orders import Order
-from fcvideo.assembly.record import Ids, Records, output_key
+from fcvideo.assembly.record import Records, output_key
 from fcvideo.assembly.segment_plan import OrderPlan, PlannedSource, plan_order, plan_source
-from fcvideo.assembly.task import Stages, Task, known_fingerprint, read_point
+from fcvideo.assembly.task import Stages, Task, known_fingerprint, read_point, refuse_idle
+from fcvideo.atomic import too_long
 from fcvideo.config import RenderSettings
 from fcvideo.errors import InputError, SettingsError, VideoError
+from fcvideo.faces.cover import WEAK_SCORE
 from fcvideo.faces.crop import Framing
 from fcvideo.models.store import load_config, load_model, locate_model, model_hash
 from fcvideo.rendering.motion_plan import Wish
@@ -33,16 +35,20 @@ from fcvideo.running.progress import Reporter
 from fcvideo.survey.encoding import Encoding
 from fcvideo.survey.ledger import UNFAILED, WORTH_ANOTHER_TRY, Ledger, VideoState
 from fcvideo.survey.spans import missing_seconds
-from fcvideo.survey.survey import Survey, make_looking
+from fcvideo.survey.survey import USUAL_SCALES, Survey, make_looking
 from fcvideo.tables.parts import Begun, Parts, inputs_key, video_key
 from fcvideo.video.inputs import Source
 from fcvideo.video.provenance import Mark
 from fcvideo.video.write import Coding
 
+if TYPE_CHECKING:
+    from fcvideo.faces.detect import Scales
+
 FAILURES_SHOWN = 20
 BAD_TARGET = "bad_target"  # status of an output whose target shows no face
-HOLD_SECONDS = 1.0  # that an identity stays covered where its face is not found
 COUNTS = ("frames", "faces", "held", "missing", "lost", "others")
+COVER_COUNTS = ("frames", "faces_replaced", "frames_held", "frames_at_risk", "lost", "others")
+SPANS_SHOWN = 20
 
 
 Looked = dict[str, tuple[VideoState | None, SourceRows]]  # sources by key; a table's have no state
@@ -61,7 +67,8 @@ class _Run:
     def __init__(self, settings: RenderSettings, task: Task, stages: Stages, stack: ExitStack) -> None:
         self.started = time.monotonic()
         self.settings, self.task, self.stages, self.stack = settings, task, stages, stack
-        self.coding = Coding(settings.codec, settings.crf, settings.lossless)
+        refuse_idle(settings, task)
+        self.coding = Coding(settings.codec, Coding.crf if settings.crf is None else settings.crf, settings.lossless)
         self.window = Window(settings.start, settings.duration)
         self.config = load_config(settings.model)
         self.model = str(locate_model(settings.model).absolute())
@@ -71,9 +78,10 @@ class _Run:
         self.wish = Wish(settings.face, read_point(settings.at), settings.smooth_codes, False, task.is_relative)
         if settings.face is not None and settings.at is not None:
             raise SettingsError("--face and --at: found both, expected one of them")
-        if task.kind == "deidentify" and task.compose == "paste":
-            is_everyone = settings.face is None and settings.at is None
-            self.wish = replace(self.wish, is_everyone=is_everyone, hold_seconds=HOLD_SECONDS)
+        self.scales: Scales = "two" if task.kind == "deidentify" else USUAL_SCALES
+        if task.covers:
+            self.wish = replace(self.wish, cover_score=settings.score)
+        self.counts = COVER_COUNTS if task.covers else COUNTS
         self.parts = Parts(task.place.parts_folder.absolute())
         self.identity = self._identity()
         self.reporter = stack.enter_context(Reporter(settings.progress))
@@ -84,16 +92,19 @@ class _Run:
     def _identity(self) -> dict[str, Any]:
         """Whatever decides what the pictures look like, but for what they are made of."""
         settings, task = self.settings, self.task
-        names = ("size", "face", "at", "smooth_codes", "audio", "codec", "crf", "lossless", "start", "duration")
+        names = ("size", "face", "at", "smooth_codes", "audio", "codec", "lossless", "start", "duration")
         return {
             "version": __version__,
             "command": task.kind,
             "model_hash": self.model_hash,
             "compose": task.compose,
             "neutral": task.neutral,
+            "mask": task.mask,
+            "scales": self.scales,
             "is_relative": task.is_relative,
-            "target_time": task.target_time,
+            "target": asdict(task.choice),
             "precision": self.precision,
+            "crf": self.coding.crf,
             **{name: getattr(settings, name) for name in (*names, "min_face", "score")},
         }
 
@@ -113,11 +124,12 @@ class _Run:
         try:
             if orders:
                 self._make(orders)
-        except InputError:  # nothing was rendered; what is here would stand in the way of the right command
-            self.parts.remove(self._keys(self.task.orders))
-            if self.task.place.is_folder:
-                with suppress(OSError):  # it is not empty
-                    self.task.place.path.rmdir()
+        except InputError:  # what is here would stand in the way of the right command, unless some is rendered
+            if not any(self.records.has_results(order) for order in self.task.orders):
+                self.parts.remove(self._keys(self.task.orders))
+                if self.task.place.is_folder:
+                    with suppress(OSError):  # it is not empty
+                        self.task.place.path.rmdir()
             raise
         return self._close()
 
@@ -131,7 +143,9 @@ class _Run:
         survey = None if all(order.source.is_table for order in orders) else self._survey()
         mark = Mark(self.task.kind, self.settings.model, self.model_hash, __version__, self.task.compose == "paste")
         has_sound = self.settings.audio == "copy"
-        finishing = Finishing(mark, has_sound=has_sound, is_excerpt=self.window.is_excerpt, stack=self.stack)
+        finishing = Finishing(
+            self.stages.finisher, mark, has_sound=has_sound, is_excerpt=self.window.is_excerpt, stack=self.stack
+        )
         targets = self._find_targets(orders, finishing)
         sources = self._look_at(self._still_wanted(orders), survey)
         plans = self._plan(self._still_wanted(orders), sources, targets, mark)
@@ -146,6 +160,9 @@ class _Run:
         known_ids: dict[str, str | VideoError] = {}
         orders = []
         for order in self.task.orders:
+            if problem := too_long(order.path):
+                self._fail(order, "error", f"{order.path}: {problem}; rename the input, or render it alone with --out")
+                continue
             ids: Ids = {}
             try:
                 ids["source"] = known_fingerprint(order.source.source, known_ids)
@@ -159,12 +176,19 @@ class _Run:
                 continue
             orders.append(order)
             self.ids[order.name] = ids
-        if not self.settings.dry_run:
-            for order in orders:
+        if self.settings.dry_run:
+            return orders
+        for order in orders:
+            try:
                 self.records.begin(order, self.ids[order.name])
-            if self.is_fresh:
-                self.records.forget(orders)
-        return orders
+            except VideoError as error:
+                self._fail(order, error.status, str(error))
+        for order in self._still_wanted(orders):
+            if order.path.is_dir():
+                self._fail(order, "error", f"{order.path}: found a folder of this name, expected room for a file")
+        if self.is_fresh:
+            self.records.forget(orders)
+        return self._still_wanted(orders)
 
     def _find_targets(self, orders: Sequence[Order], finishing: Finishing) -> dict[Source, Path]:
         """Files of all targets. Errors: InputError for the only one."""
@@ -175,10 +199,12 @@ class _Run:
         for target in dict.fromkeys(order.target for order in orders if order.target is not None):
             path = folder / f"{video_key(target.name)}.npz"
             try:
-                finishing.find_target(
-                    target, self.task.target_time, self.model, settings.min_face, settings.score, path
+                note = finishing.find_target(
+                    target, self.task.choice, self.model, settings.min_face, settings.score, path
                 )
                 files[target] = path
+                if note is not None:
+                    self.reporter.say(note)
             except (InputError, VideoError) as error:
                 if is_only:
                     raise InputError(str(error)) from None
@@ -193,10 +219,11 @@ class _Run:
             precision=self.precision,
             batch_size=None,
             cycle_error=False,
-            is_error_rough=False,
+            error_precision=self.precision,
             parts_folder=self.parts.folder,
         )
-        looking = make_looking(self.settings, self.config)
+        score = min(self.settings.score, WEAK_SCORE) if self.task.covers else None
+        looking = make_looking(self.settings, self.config, score=score, scales=self.scales)
         return Survey(self.settings, self.stages.reader, looking, encoding, self.gpus, self.reporter, self.stack)
 
     def _look_at(self, orders: Sequence[Order], survey: Survey | None) -> Looked:
@@ -238,6 +265,7 @@ class _Run:
             compose=task.compose,
             size_px=settings.size or SIZE_PX,
             neutral=task.neutral,
+            mask=task.mask,
         )
         framing = Framing.of(self.config)
         return [
@@ -289,10 +317,11 @@ class _Run:
             "output": order.name,
             "source": order.source.source.name,
             "target": None if order.target is None else order.target.name,
-            **dict.fromkeys(COUNTS, 0),
-            "sound": "none",
+            **dict.fromkeys(self.counts, 0),
+            **UNJOINED,
             **values,
             "ids": ids,
+            "owner": order.owner,
         }
         self.rows[order.name] = row
         if ids is not None:
@@ -300,7 +329,7 @@ class _Run:
 
     def _close(self) -> dict[str, Any]:
         """The record on the disk, parts of what needs nothing more removed; the summary."""
-        rows = [self.rows[order.name] for order in self.task.orders]
+        rows = [UNJOINED | self.rows[order.name] for order in self.task.orders]
         self.records.close(rows)
         self.parts.remove(self._keys([order for order in self.task.orders if not self._is_open(order)]))
         return self._summarize(rows)
@@ -309,8 +338,7 @@ class _Run:
         """Whether the same command again could go on with what there is of it."""
         if self.rows[order.name]["status"] not in WORTH_ANOTHER_TRY or not self.parts.folder.is_dir():
             return False
-        has_segments = any(self.records.folder(order).glob("*.mp4"))
-        return has_segments or bool(self.parts.finished(video_key(order.source.key)))
+        return self.records.has_results(order) or bool(self.parts.finished(video_key(order.source.key)))
 
     def _keys(self, closed: Sequence[Order]) -> list[str]:
         """Parts folders of outputs, and of sources that no other output needs."""
@@ -324,21 +352,26 @@ class _Run:
             self.reporter.say(f"{row['source']}: {row['status']}: {row['error']}")
         if len(failed) > FAILURES_SHOWN:
             self.reporter.say(f"and {len(failed) - FAILURES_SHOWN} more, see {self.task.place.record_path}")
-        missing = sum(row["missing"] for row in rows)
-        if self.task.kind == "deidentify" and self.task.compose == "paste" and missing:
-            self.reporter.say(f"in {missing} frames the main face was not found: look at them before you share")
+        at_risk = [(row["output"], *span) for row in rows for span in row.get("at_risk", ())]
+        if at_risk:
+            num_frames = sum(row["frames_at_risk"] for row in rows)
+            self.reporter.say(
+                f"in {num_frames} frames a face may be seen: look at them before you share "
+                f"({len(at_risk)} stretches, all in {self.task.place.record_path})"
+            )
         if self.task.kind == "deidentify" and (others := sum(row["others"] for row in rows)):
             self.reporter.say(
                 f"{others} faces, counted by frame, are other people's and stay as they are (--face, --at)"
             )
         return {
             "outputs": len(rows) - len(failed),
-            **{name: sum(row[name] for row in rows) for name in COUNTS},
-            "sound": dict(Counter(row["sound"] for row in rows if row["status"] == "ok")),
+            **{name: sum(row[name] for row in rows) for name in self.counts},
+            **({"at_risk": at_risk[:SPANS_SHOWN]} if self.task.covers else {}),
+            **joined_counts(rows, is_excerpt=self.window.is_excerpt),
             "failed": len(failed),
             "seconds": round(time.monotonic() - self.started, 3),
             "out": str(self.task.place.path),
-            "exit_code": 3 if failed else 0,
+            "exit_code": 3 if failed or at_risk else 0,
         }
 
     def _describe(self, orders: Sequence[Order]) -> dict[str, Any]:

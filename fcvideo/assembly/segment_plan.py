@@ -14,7 +14,7 @@ import numpy as np
 from fcvideo.assembly.motion_source import SourceRows, table_segments
 from fcvideo.assembly.orders import MotionSource, Order
 from fcvideo.faces.crop import Framing
-from fcvideo.rendering.motion_plan import Found, MotionPlan, Wish, plan_motion
+from fcvideo.rendering.motion_plan import Coverage, Found, MotionPlan, Scene, Wish, plan_motion
 from fcvideo.rendering.portrait import PortraitPainter
 from fcvideo.rendering.renderer import Rendering, usual_size_px
 from fcvideo.rendering.segment import Piece, Rendered, load_target, record_path
@@ -62,7 +62,8 @@ def plan_source(
 ) -> PlannedSource:
     """`state` is None for a table. Errors: InputError, VideoError, as `plan_motion`."""
     folder = parts_folder / video_key(source.key) / "motion"
-    found = plan_motion(rows.rows, rows.track_ids, wish, folder, painter)
+    scene = None if state is None else Scene(state.known["width"], state.known["height"], rows.cuts)
+    found = plan_motion(rows.rows, rows.track_ids, wish, folder, painter, scene)
     if state is not None:
         return PlannedSource(source, state.segments, state.known, folder, found)
     segments = list(table_segments(source.source, MotionPlan.load(folder).pts_seconds))
@@ -78,6 +79,7 @@ class OrderPlan:
     pieces: Sequence[Piece]
     rendered: Mapping[int, Rendered]  # by segment
     spans: Mapping[int, Span]  # by segment, in seconds
+    coverage: Coverage | None  # where faces are covered
 
     def missing(self) -> Iterator[Piece]:
         return (piece for piece in self.pieces if piece.segment.index not in self.rendered)
@@ -97,7 +99,8 @@ def plan_order(
     plan = MotionPlan.load(planned.plan_folder)
     rendering = replace(rendering, reference=planned.found.reference)
     if usual_framing is not None:
-        height_px = float(np.median(plan.boxes[:, 3]))  # of a box in the picture that the face is pasted into
+        heights = plan.boxes[~np.isnan(plan.boxes[:, 3]), 3]
+        height_px = float(np.median(heights)) if len(heights) else 0.0  # in the picture that the face is pasted into
         if rendering.kind == "reenact" and target_file is not None:
             height_px = float(load_target(target_file).box[3])
         rendering = replace(rendering, size_px=usual_size_px(rendering.compose, height_px, usual_framing))
@@ -127,4 +130,4 @@ def plan_order(
         if piece.path.exists() and (record := record_path(piece.path)).exists():
             rendered[piece.segment.index] = Rendered(**json.loads(record.read_text()))
     spans = {piece.segment.index: span_of(piece.segment, planned.info) for piece in pieces}
-    return OrderPlan(order, planned.found.num_others, pieces, rendered, spans)
+    return OrderPlan(order, planned.found.num_others, pieces, rendered, spans, planned.found.coverage)

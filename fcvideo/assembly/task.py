@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fcvideo.assembly.join_process import Finisher
 from fcvideo.assembly.motion_source import CodeTable
 from fcvideo.assembly.orders import Order, Place
-from fcvideo.config import Compose, Neutral
+from fcvideo.config import Compose, Mask, Neutral, RenderSettings
 from fcvideo.errors import SettingsError, VideoError
+from fcvideo.faces.fit import Choice
 from fcvideo.rendering.segment import SegmentRenderer
 from fcvideo.survey.reading import FaceReader
 from fcvideo.video.inputs import Source
@@ -25,17 +27,52 @@ class Task:
     orders: Sequence[Order]
     compose: Compose
     neutral: Neutral = "de-expression"
+    mask: Mask = "face"
     is_relative: bool = False
-    target_time: float | None = None
+    choice: Choice = Choice()  # of a face in the targets
     tables: dict[str, CodeTable] = field(default_factory=dict)  # by path
+
+    @property
+    def covers(self) -> bool:
+        """Whether no face that is wanted may be seen."""
+        return self.kind == "deidentify" and self.compose == "paste"
+
+    @property
+    def target_time(self) -> float | None:
+        return self.choice.time_seconds
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Who reads and who renders; tests put others in."""
+    """Who reads, renders and joins; tests put others in."""
 
     reader: type[FaceReader] = FaceReader
     renderer: type[SegmentRenderer] = SegmentRenderer
+    finisher: type[Finisher] = Finisher
+
+
+def refuse_idle(settings: RenderSettings, task: Task) -> None:
+    """Settings that would do nothing to these inputs. Errors: SettingsError."""
+    sources = [order.source for order in task.orders]
+    targets = [order.target for order in task.orders if order.target is not None]
+    if settings.crf is not None and settings.lossless:
+        raise SettingsError("--crf and --lossless: found both, expected one of them")
+    if task.target_time is not None and all(target.is_image for target in targets):
+        raise SettingsError(f"--target-time: found {targets[0].name}, a picture, expected a video as --target")
+    if not all(source.is_image for source in sources):
+        return
+    given = {
+        "--motion relative": task.is_relative,
+        "--smooth-codes": settings.smooth_codes != 0,
+        "--start": settings.start is not None,
+        "--duration": settings.duration is not None,
+        "--codec": settings.codec != RenderSettings.codec,
+        "--crf": settings.crf is not None,
+        "--lossless": settings.lossless,
+    }
+    if idle := [flag for flag, is_given in given.items() if is_given]:
+        what = f"{sources[0].source.name}, a picture" if len(sources) == 1 else "pictures alone"
+        raise SettingsError(f"{', '.join(idle)}: found {what}, expected a video for it; go on without")
 
 
 def known_fingerprint(source: Source, known: dict[str, str | VideoError]) -> str:
@@ -51,12 +88,12 @@ def known_fingerprint(source: Source, known: dict[str, str | VideoError]) -> str
     return found
 
 
-def read_point(text: str | None) -> tuple[float, float] | None:
+def read_point(text: str | None, flag: str = "at") -> tuple[float, float] | None:
     """Errors: SettingsError."""
     if text is None:
         return None
     try:
         x, y = (float(number) for number in text.split(","))
     except ValueError:
-        raise SettingsError(f"at: found {text!r}, expected x,y in pixels") from None
+        raise SettingsError(f"{flag}: found {text!r}, expected x,y in pixels") from None
     return x, y

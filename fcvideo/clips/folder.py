@@ -50,9 +50,10 @@ def write_part(folder: Path, clips: Iterable[Clip], record: Record) -> None:
     write_shard(part, clips, record)
 
 
-def worth_another_try(record: Record) -> bool:
-    """An `error` may have been the network's or the disk's fault; other failures are the file's own."""
-    return record["status"] == "error" and not record["num_clips"]
+def worth_another_try(record: Record, *, retries_failed: bool = False) -> bool:
+    """An `error` may have been the network's, the disk's or memory's fault; other failures are the file's own."""
+    has_failed = record["status"] not in ("ok", "damaged") if retries_failed else record["status"] == "error"
+    return has_failed and not record["num_clips"]
 
 
 def _part_path(folder: Path, video: str) -> Path:

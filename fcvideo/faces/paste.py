@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from fcvideo.faces.crop import Framing
@@ -23,18 +24,23 @@ BORDER = 0.06  # of the square's side: from here on the mask falls to 0 at the b
 # Contrast and color may be lowered to nothing (a dark or a gray picture), but not raised without end, and what deviates
 # by less than this is noise.
 LARGEST_GAIN, FLAT_DEVIATION = 1.3, 3.0
+# What hides a face reaches this many of the box's sides, around hair and chin; the ellipse of a blur, whose corners are
+# round, reaches further, and ends softly beyond that. Of the face itself, four cells by four are left.
+BOX_REACH, BLUR_REACH, BLUR_EDGE = 1.35, 1.6, 1.15
+LEAST_WIDTH = 0.8  # of its height: a box of a profile is narrow
+BLUR_CELLS = 6  # across the ellipse
 STATISTICS_PX = 128  # a larger face's mean and deviation are those of every second, third .. pixel
 TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
 
 @functools.lru_cache(maxsize=16)
-def soft_mask(side_px: int, framing: Framing = FRAMING) -> np.ndarray:
+def soft_mask(side_px: int, framing: Framing = FRAMING, softness: float = SOFTNESS) -> np.ndarray:
     """float32 (side_px, side_px), read-only: 1 on the face, falling smoothly to exactly 0 at the square's border."""
     at = (np.arange(side_px) + 0.5) / side_px
     x = (at - framing.center[0]) * framing.side_factor / ELLIPSE_HALF_WIDTH
     y = ((at - framing.center[1]) * framing.side_factor - ELLIPSE_CENTER_Y) / ELLIPSE_HALF_HEIGHT
     taper = 1 - TAPER * np.clip(y, 0, 1)[:, None] ** 2
-    ellipse = _ramp((1 - np.hypot(x / taper, y[:, None])) / SOFTNESS)
+    ellipse = _ramp((1 - np.hypot(x / taper, y[:, None])) / softness)
     mask = (ellipse * square_mask(side_px)).astype(np.float32)
     mask.flags.writeable = False
     return mask
@@ -114,6 +120,34 @@ def paste_face(
     region = _planes(result[rows, columns])
     blended = warped[:3].sub_(region).mul_(weight).add_(region)
     result[rows, columns] = blended.round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return result
+
+
+def hide_face(picture: np.ndarray, box: np.ndarray, *, is_blurred: bool) -> np.ndarray:
+    """A copy of `picture` uint8 (H, W, 3) in which nothing can be told of the face in `box` (4,) x, y, w, h: it lies
+    under a black box, or, `is_blurred`, is the smooth surface through BLUR_CELLS averages.
+    """
+    middle, height = box[:2] + box[2:] / 2, float(box[3])
+    sides = np.array([max(float(box[2]), LEAST_WIDTH * height), height])
+    half = sides / 2 * (BLUR_REACH * BLUR_EDGE if is_blurred else BOX_REACH)
+    near = np.clip(np.floor(middle - half), 0, picture.shape[1::-1]).astype(int)
+    far = np.clip(np.ceil(middle + half), 0, picture.shape[1::-1]).astype(int)
+    result = picture.copy()
+    if (far <= near).any():
+        return result
+    rows, columns = slice(near[1], far[1]), slice(near[0], far[0])
+    if not is_blurred:
+        result[rows, columns] = 0
+        return result
+    region = Image.fromarray(picture[rows, columns])
+    cell = 2 * half[0] / BLUR_CELLS
+    cells = [max(1, round(size / cell)) for size in region.size]
+    coarse = np.asarray(region.resize((cells[0], cells[1]), Image.Resampling.BOX).resize(region.size))
+    y, x = np.ogrid[rows, columns]
+    radii = sides / 2 * BLUR_REACH
+    distance = np.hypot((x + 0.5 - middle[0]) / radii[0], (y + 0.5 - middle[1]) / radii[1])
+    weight = _ramp((BLUR_EDGE - distance) / (BLUR_EDGE - 1))[..., None]
+    result[rows, columns] = (picture[rows, columns] * (1 - weight) + coarse * weight).round().astype(np.uint8)
     return result
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fcvideo.errors import InputError
 from fcvideo.faces.smoothing import SMOOTH_SECONDS, local_parabolas, smooth_boxes
+from fcvideo.faces.track import GAP_SECONDS, LOOSE_MOVE, LOOSE_MOVE_PER_SECOND, STEPS_PER_GAP, box_moves
 
 BRIDGE_SECONDS = 0.5  # a face that is away for less is where the boxes before and after say
 FADE_SECONDS = 0.25  # half a bridge: a face that is away for longer fades all the way
@@ -44,7 +45,7 @@ def choose_face(
 ) -> np.ndarray:
     """Rows (M,) int64 that show the wanted face, one per frame at most, in order of time; all arguments (N, ..).
 
-    The track with the most area x time, and where it is not alive the next ones that do not overlap those taken. Or
+    The track with the most area x time, and while it is away the next ones that do not overlap those taken. Or
     track `face` alone; or that which first appears nearest to `at`, x and y in pixels of the upright picture.
     Errors: InputError, one line without the file's name.
     """
@@ -57,37 +58,27 @@ def choose_face(
         taken = lives.nearest(at)
     else:
         taken = lives.main()
-    rows = np.flatnonzero(np.isin(track_ids, lives.ids[taken]))
+    rows = np.flatnonzero(np.isin(lives.of_row, taken))
     return rows[np.argsort(np.asarray(frame_index)[rows], kind="stable")]
 
 
-def group_faces(frame_index: np.ndarray, track_ids: np.ndarray) -> list[np.ndarray]:
-    """All rows, in as few groups as there are faces at once, each of tracks one after the other, as `choose_face`'s."""
-    rows = np.lexsort((frame_index, track_ids))
-    tracks = np.split(rows, np.flatnonzero(np.diff(np.asarray(track_ids)[rows])) + 1) if len(rows) else []
-    groups: list[list[np.ndarray]] = []
-    free_after: list[int] = []  # the last frame of each group
-    for track in sorted(tracks, key=lambda track: int(frame_index[track[0]])):
-        first, last = int(frame_index[track[0]]), int(frame_index[track[-1]])
-        group = next((number for number, frame in enumerate(free_after) if frame < first), len(groups))
-        if group == len(groups):
-            groups.append([])
-            free_after.append(last)
-        groups[group].append(track)
-        free_after[group] = last
-    return [np.concatenate(group) for group in groups]
-
-
 class _Lives:
-    """The T tracks of some rows: when each lives, how much of the video it fills, where it appears."""
+    """The times at which the tracks of some rows are there without a long gap: when, and how much of the video."""
 
     def __init__(
         self, frame_index: np.ndarray, pts_seconds: np.ndarray, boxes: np.ndarray, track_ids: np.ndarray
     ) -> None:
         order = np.lexsort((frame_index, track_ids))
-        self.ids, begins = np.unique(np.asarray(track_ids)[order], return_index=True)
-        first, last = order[begins], order[np.append(begins[1:], len(order)) - 1] if len(order) else order
         frame_index, times = np.asarray(frame_index), np.asarray(pts_seconds, np.float64)
+        track_ids = np.asarray(track_ids)
+        steps = np.diff(np.unique(times))
+        gap = max(GAP_SECONDS, STEPS_PER_GAP * float(np.median(steps))) if len(steps) else GAP_SECONDS
+        is_new = (np.diff(track_ids[order]) != 0) | (np.diff(times[order]) > gap)
+        begins = np.flatnonzero(np.append(True, is_new)) if len(order) else np.empty(0, np.int64)
+        first, last = order[begins], order[np.append(begins[1:], len(order)) - 1] if len(order) else order
+        self.of_row = np.empty(len(order), np.int64)
+        self.of_row[order] = np.cumsum(np.append(False, is_new)[: len(order)])
+        self.ids = track_ids[first]
         self.first_frame, self.last_frame = frame_index[first], frame_index[last]
         self.first_boxes = boxes[first]
         self.seconds = times[last] - times[first]
@@ -96,7 +87,7 @@ class _Lives:
 
     def numbered(self, face: int) -> list[int]:
         if face in self.ids:
-            return [int(np.searchsorted(self.ids, face))]
+            return np.flatnonzero(self.ids == face).tolist()
         if not len(self.ids):
             raise InputError(f"--face {face}: found no faces")
         low, high = self.ids[[0, -1]]
@@ -109,21 +100,23 @@ class _Lives:
         corner, size = self.first_boxes[:, :2], self.first_boxes[:, 2:]
         outside = np.maximum(np.maximum(corner - at, at - (corner + size)), 0)
         off_center = np.linalg.norm((corner + size / 2 - at) / np.maximum(size, 1e-6), axis=1)
-        return [int(np.lexsort((off_center, self.first_frame, np.linalg.norm(outside, axis=1)))[0])]
+        return self.numbered(self.ids[np.lexsort((off_center, self.first_frame, np.linalg.norm(outside, axis=1)))[0]])
 
     def main(self) -> list[int]:
         taken: list[int] = []
         spans: list[tuple[int, int]] = []  # of those taken, first and last frame, in order
-        for track in np.argsort(-self.fill, kind="stable").tolist():
-            if taken and self.seconds[track] < SHORTEST_LIFE_SECONDS:
+        _, track = np.unique(self.ids, return_inverse=True)
+        fill = np.bincount(track, weights=self.fill)[track]
+        for life in np.lexsort((self.first_frame, track, -fill)).tolist():
+            if taken and self.ids[life] != self.ids[taken[0]] and self.seconds[life] < SHORTEST_LIFE_SECONDS:
                 continue
-            span = (int(self.first_frame[track]), int(self.last_frame[track]))
+            span = (int(self.first_frame[life]), int(self.last_frame[life]))
             place = bisect.bisect(spans, span)
             is_free_before = place == 0 or spans[place - 1][1] < span[0]
             is_free_after = place == len(spans) or span[1] < spans[place][0]
             if is_free_before and is_free_after:
                 spans.insert(place, span)
-                taken.append(track)
+                taken.append(life)
         return taken
 
 
@@ -141,13 +134,11 @@ def steady_face(
     boxes: np.ndarray,
     track_ids: np.ndarray,
     smooth_seconds: float = SMOOTH_SECONDS,
-    hold_seconds: float = 0.0,
 ) -> SteadyFace:
     """The face of M chosen rows (see `choose_face`) for all F frames of `pts_seconds`.
 
     `face_frame` (M,) is the position in the frames, ascending, `boxes` (M, 4) x y w h, `track_ids` (M,). Boxes are
-    smoothed (`smooth_boxes`), but nothing crosses a change of track or a long gap. For `hold_seconds` next to where it
-    was seen, a face that is away is fully present; only then does it fade.
+    smoothed (`smooth_boxes`), but nothing crosses a change of track, a jump or a long gap.
     """
     times, rows = np.asarray(pts_seconds, np.float64), np.asarray(face_frame, np.int64)
     num_frames = len(times)
@@ -156,9 +147,12 @@ def steady_face(
         no = np.zeros(num_frames, bool)
         return SteadyFace(np.full((num_frames, 4), np.nan), no.astype(np.float32), nowhere, no, nowhere)
     assert (np.diff(rows) > 0).all()
-    is_break = (np.diff(track_ids) != 0) | ((np.diff(times[rows]) > BRIDGE_SECONDS) & (np.diff(rows) > 1))
+    steps = np.diff(times[rows])
+    is_break = (np.diff(track_ids) != 0) | ((steps > BRIDGE_SECONDS) & (np.diff(rows) > 1))
+    boxes = np.asarray(boxes, np.float64)
+    is_break |= box_moves(boxes[:-1], boxes[1:]) > LOOSE_MOVE + LOOSE_MOVE_PER_SECOND * steps  # a track goes over cuts
     stretch_of_row = np.cumsum(np.append(False, is_break))
-    boxes = smooth_boxes(times[rows], np.asarray(boxes, np.float64), stretch_of_row, smooth_seconds)
+    boxes = smooth_boxes(times[rows], boxes, stretch_of_row, smooth_seconds)
 
     frames = np.arange(num_frames)
     before = np.searchsorted(rows, frames, "right") - 1  # the row seen last, -1 for none; a seen frame's own
@@ -168,11 +162,11 @@ def steady_face(
     since = np.where(has_before, times - times[rows[before]], np.inf)
     until = np.where(has_after, times[rows[after]] - times, np.inf)
     is_whole = has_before & has_after & (stretch_of_row[before] == stretch_of_row[after])
-    returns = ~has_before | ((until < since) & (until < hold_seconds + FADE_SECONDS))
+    returns = ~has_before | ((until < since) & (until < FADE_SECONDS))
     stands_in = np.where(returns, rows[after], rows[before])
     shown = np.where(is_whole, frames, stands_in)
     way = np.stack([np.interp(times, times[rows], side) for side in boxes.T], axis=1)
-    near = np.clip(1 - (np.minimum(since, until) - hold_seconds) / FADE_SECONDS, 0, 1)
+    near = np.clip(1 - np.minimum(since, until) / FADE_SECONDS, 0, 1)
     return SteadyFace(
         boxes=way[shown],
         presence=np.where(is_whole, 1, near * near * (3 - 2 * near)).astype(np.float32),

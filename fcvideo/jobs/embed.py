@@ -16,11 +16,11 @@ from fcvideo.errors import InputError, OutputError
 from fcvideo.models.store import load_config, locate_model, model_hash
 from fcvideo.running.placement import choose_engine, choose_precision, claim_gpus
 from fcvideo.running.progress import Reporter
-from fcvideo.survey.encoding import Encoding
+from fcvideo.survey.encoding import Encoding, error_precision
 from fcvideo.survey.ledger import UNFAILED, Ledger, VideoState
 from fcvideo.survey.reading import FaceReader
 from fcvideo.survey.spans import missing_seconds
-from fcvideo.survey.survey import Survey, make_looking
+from fcvideo.survey.survey import USUAL_SCALES, Survey, make_looking
 from fcvideo.tables.parts import Begun, Parts, inputs_key, video_key
 from fcvideo.tables.result import Result
 from fcvideo.video.inputs import Source, resolve_inputs
@@ -48,15 +48,17 @@ class _Run:
         self.config = load_config(settings.model)
         self.gpus = claim_gpus(settings, stack)
         precision = choose_precision(settings, self.gpus)
+        device = "cuda" if self.gpus else "cpu"
+        rough = error_precision(precision, device, is_free=settings.precision == "auto")
         encoding = Encoding(
             model=str(locate_model(settings.model).absolute()),
             precision=precision,
             batch_size=settings.batch_size,
             cycle_error=settings.cycle_error,
-            is_error_rough=settings.precision == "auto",
+            error_precision=rough,
             parts_folder=self.parts.folder.absolute(),
         )
-        self.identity = _identity(settings, precision)
+        self.identity = _identity(settings, precision, rough)
         looking = make_looking(settings, self.config, settings.fps)
         self.survey = Survey(settings, reader, looking, encoding, self.gpus, self.reporter, stack)
 
@@ -83,7 +85,8 @@ class _Run:
             begun = self.parts.claim(self.identity, inputs, overwrite=overwrite)
             self.stack.callback(self.parts.release)
             earlier = self._earlier(begun)
-        return Ledger(self.parts, earlier, is_fresh=overwrite and not begun.is_resumed)
+        is_fresh = overwrite and not begun.is_resumed
+        return Ledger(self.parts, earlier, is_fresh, retries_failed=self.settings.retry == "failed")
 
     def _earlier(self, begun: Begun) -> dict[str, dict[str, Any]]:
         """Rows of the videos that stay in the table. Errors: OutputError where it is not to be touched."""
@@ -155,7 +158,7 @@ def _videos(sources: Sequence[Source]) -> list[Source]:
     return list(sources)
 
 
-def _identity(settings: EmbedSettings, precision: str) -> dict[str, Any]:
+def _identity(settings: EmbedSettings, precision: str, error_precision: str) -> dict[str, Any]:
     """Whatever decides what the rows say. The batch size is left out: it moves a code by less than 1e-5."""
     return {
         "version": __version__,
@@ -165,6 +168,7 @@ def _identity(settings: EmbedSettings, precision: str) -> dict[str, Any]:
         "duration": settings.duration,
         "min_face": settings.min_face,
         "score": settings.score,
+        "scales": USUAL_SCALES,
         "precision": precision,
-        "cycle_error": settings.cycle_error,
+        "cycle_error": error_precision if settings.cycle_error else None,
     }

@@ -41,14 +41,14 @@ def prepare(settings: PrepareSettings) -> dict[str, Any]:
     sources = resolve_inputs(settings.inputs, settings.limit, say=Reporter(settings.progress).say)
     inputs = inputs_key(source.name for source in sources)
     folder = ClipFolder(Path(settings.out), _identity(settings), inputs, overwrite=settings.overwrite)
-    plan = _Plan(folder, sources)
+    plan = _Plan(folder, sources, retries_failed=settings.retry == "failed")
     if settings.dry_run:
         return {"out": settings.out, "videos": len(sources), "to_do": len(plan.to_do), "dry_run": True, "exit_code": 0}
     with Reporter(settings.progress) as reporter:
         if plan.to_do or not folder.is_finished:
             folder.claim()
             try:
-                plan = _Plan(folder, sources)
+                plan = _Plan(folder, sources, retries_failed=settings.retry == "failed")
                 for source in plan.changed:
                     folder.forget(source.name)
                 _cut_all(settings, plan.to_do, reporter)
@@ -77,12 +77,12 @@ def _identity(settings: PrepareSettings) -> dict[str, Any]:
 class _Plan:
     """What is still to do: videos without a record, with one worth another try, or whose content has changed."""
 
-    def __init__(self, folder: ClipFolder, sources: Sequence[Source]) -> None:
+    def __init__(self, folder: ClipFolder, sources: Sequence[Source], *, retries_failed: bool) -> None:
         self.to_do: list[Source] = []
         self.changed: list[Source] = []
         for source in sources:
             record = folder.record(source.name)
-            if record is not None and not worth_another_try(record):
+            if record is not None and not worth_another_try(record, retries_failed=retries_failed):
                 if _is_unchanged(source, record):
                     continue
                 self.changed.append(source)

@@ -8,9 +8,10 @@ from typing import Any
 from fcvideo.assembly.motion_source import TABLE_SUFFIX, CodeTable
 from fcvideo.assembly.orders import MotionSource, read_pairs, reenacted, video_source
 from fcvideo.assembly.render import render
-from fcvideo.assembly.task import Stages, Task
+from fcvideo.assembly.task import Stages, Task, read_point
 from fcvideo.config import ReenactSettings
 from fcvideo.errors import SettingsError
+from fcvideo.faces.fit import Choice
 from fcvideo.models.store import load_config, model_hash
 from fcvideo.running.progress import Reporter
 from fcvideo.video.inputs import Source, resolve_inputs
@@ -23,6 +24,10 @@ def reenact(settings: ReenactSettings, stages: Stages | None = None) -> dict[str
     """
     if not settings.source or not settings.target:
         raise SettingsError("reenact: expected --source and --target, whose motion and whose face")
+    if settings.target_face is not None and settings.target_at is not None:
+        raise SettingsError("--target-face and --target-at: found both, expected one of them")
+    point = read_point(settings.target_at, "target-at")
+    choice = Choice(settings.target_time, settings.target_face, point, settings.force)
     limit = None if settings.pairs else settings.limit
     say = Reporter(settings.progress).say
     found = resolve_inputs(settings.source, limit, images=True, say=say)
@@ -41,7 +46,7 @@ def reenact(settings: ReenactSettings, stages: Stages | None = None) -> dict[str
         compose=settings.compose or "paste",
         neutral=settings.neutral,
         is_relative=settings.motion == "relative",
-        target_time=settings.target_time,
+        choice=choice,
         tables=tables,
     )
     return render(settings, task, stages or Stages())

@@ -15,7 +15,8 @@ import torch
 
 from fcvideo.atomic import remove_folder
 from fcvideo.errors import VideoError
-from fcvideo.faces.steady import CODE_COLUMNS, SteadyFace, choose_face, group_faces, smooth_codes, steady_face
+from fcvideo.faces.cover import CoveredFace, Sightings, cover_faces, spans
+from fcvideo.faces.steady import CODE_COLUMNS, SteadyFace, choose_face, smooth_codes, steady_face
 from fcvideo.rendering.portrait import PortraitPainter, motion_size
 from fcvideo.tables.seen_faces import Rows, SeenFaces, read_expressions, read_seen_faces
 
@@ -33,8 +34,30 @@ class Wish:
     smooth_seconds: float
     has_codes: bool  # the rows' own codes are shown, not those of the steady crops
     is_relative: bool
-    is_everyone: bool = False  # all other faces have plans of their own
-    hold_seconds: float = 0.0  # for which a face that is away is shown before it fades
+    cover_score: float | None = None  # the face that is named, or every face, is covered: one that once comes to this
+
+    @property
+    def is_everyone(self) -> bool:
+        return self.cover_score is not None and self.face is None and self.at is None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a source's rows do not say of its pictures."""
+
+    width: int
+    height: int
+    cuts: np.ndarray  # (C,) int64, frame_index of the first frames of its shots but the first
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How well faces are covered, counted over a source's frames."""
+
+    faces_replaced: int  # found, and covered there; a frame may have several
+    frames_held: int  # in which a face is covered that was not found in them
+    frames_at_risk: int  # in which a face is likely, and nothing covers it or only a guess
+    at_risk: list[tuple[float, float]]  # these, as stretches of presentation time in seconds
 
 
 @dataclass(frozen=True)
@@ -74,48 +97,99 @@ class Found:
 
     reference: np.ndarray | None  # (D,) code of its most neutral frame, if that was wanted
     num_others: int  # faces that no plan shows
+    coverage: Coverage | None = None  # where faces are covered
 
 
 def plan_motion(
-    rows: Rows, track_ids: np.ndarray | None, wish: Wish, folder: Path, painter: PortraitPainter | None
+    rows: Rows,
+    track_ids: np.ndarray | None,
+    wish: Wish,
+    folder: Path,
+    painter: PortraitPainter | None,
+    scene: Scene | None = None,
 ) -> Found:
     """Writes a source's MotionPlan into `folder`, and those of all other faces within it where they are wanted.
 
-    `track_ids` as in `read_seen_faces`; `painter` is needed for a relative motion alone. Errors: InputError for a face
-    that the wish names and that is not there, VideoError `no_face` for a source without faces.
+    `track_ids` as in `read_seen_faces`; `painter` is needed for a relative motion, `scene` to cover faces. Errors:
+    InputError for a face that the wish names and that is not there, VideoError `no_face` for a source without faces,
+    unless all are covered.
     """
     seen = read_seen_faces(rows, track_ids)
+    if folder.exists():
+        remove_folder(folder)
+    if wish.cover_score is not None:
+        assert scene is not None
+        return _plan_cover(rows, seen, wish, wish.cover_score, folder, scene)
     if not len(seen.face_frame):
         raise VideoError("no_face", f"found no face in its {len(seen.frame_index)} frames, expected one to follow")
     times = _ascending(seen.pts_seconds)
     face_times = times[seen.face_frame]
     chosen = choose_face(seen.face_frame, face_times, seen.boxes, seen.track_ids, face=wish.face, at=wish.at)
-    if folder.exists():
-        remove_folder(folder)
-    _save(rows, seen, chosen, times, wish, folder)
-    others = np.setdiff1d(np.arange(len(seen.face_frame)), chosen)
-    num_others = len(others)
-    if wish.is_everyone:
-        for number, group in enumerate(group_faces(seen.face_frame[others], seen.track_ids[others])):
-            _save(rows, seen, others[group], times, wish, folder / f"{_OTHER}{number:04d}")
-        num_others = 0
+    face = steady_face(times, seen.face_frame[chosen], seen.boxes[chosen], seen.track_ids[chosen])
+    _save(rows, seen, chosen, times, face, wish, folder)
     reference = None
     if wish.is_relative:
         assert painter is not None
         reference = _most_neutral(rows, chosen, painter)
-    return Found(reference, num_others)
+    return Found(reference, len(seen.face_frame) - len(chosen))
 
 
-def _save(rows: Rows, seen: SeenFaces, chosen: np.ndarray, times: np.ndarray, wish: Wish, folder: Path) -> None:
-    """The plan of the face of the rows `chosen`."""
-    face = steady_face(
-        times, seen.face_frame[chosen], seen.boxes[chosen], seen.track_ids[chosen], hold_seconds=wish.hold_seconds
+def _plan_cover(rows: Rows, seen: SeenFaces, wish: Wish, score: float, folder: Path, scene: Scene) -> Found:
+    times = _ascending(seen.pts_seconds)
+    chosen = np.arange(len(seen.face_frame))
+    if not wish.is_everyone:
+        face_times = times[seen.face_frame]
+        chosen = choose_face(seen.face_frame, face_times, seen.boxes, seen.track_ids, face=wish.face, at=wish.at)
+    sightings = Sightings(seen.face_frame, seen.boxes, seen.scores, seen.track_ids)[chosen]
+    shots = np.searchsorted(scene.cuts, seen.frame_index, "right")
+    size = scene.width, scene.height
+    cover = cover_faces(times, shots, sightings, size, score if wish.is_everyone else 0.0)
+    for number, group in enumerate(cover.groups() or [[]]):
+        face, found = _as_steady(group, len(times))
+        _save(rows, seen, chosen[found], times, face, wish, folder / f"{_OTHER}{number:04d}" if number else folder)
+    there = np.maximum.accumulate(np.where(seen.is_decoded, np.arange(len(times)), -1))  # what a lost frame repeats
+    there = np.where(there < 0, int(seen.is_decoded.argmax()), there)
+    is_at_risk = cover.is_at_risk[there]
+    coverage = Coverage(
+        faces_replaced=int(cover.num_seen[there].sum()),
+        frames_held=int(cover.is_held[there].sum()),
+        frames_at_risk=int(is_at_risk.sum()),
+        at_risk=spans(is_at_risk, times),
     )
+    others = np.delete(seen.scores, chosen)
+    return Found(None, int((others >= score).sum()), coverage)
+
+
+def _as_steady(group: list[CoveredFace], num_frames: int) -> tuple[SteadyFace, np.ndarray]:
+    """Faces that are covered one after the other as one, and the rows that they were found in, in order of time.
+
+    Each frame shows what it has in the box itself, for there the colors are right.
+    """
+    boxes = np.full((num_frames, 4), np.nan)
+    shown, stretch = np.full((2, num_frames), -1, np.int64)
+    for number, face in enumerate(group):
+        frames = slice(face.first, face.end)
+        boxes[frames], stretch[frames], shown[frames] = face.boxes, number, np.arange(face.first, face.end)
+    is_there = stretch >= 0
+    rows = np.concatenate([np.empty(0, np.int64), *(face.rows for face in group)])
+    return SteadyFace(boxes, is_there.astype(np.float32), shown, is_there, stretch), rows
+
+
+def _save(
+    rows: Rows,
+    seen: SeenFaces,
+    chosen: np.ndarray,
+    times: np.ndarray,
+    face: SteadyFace,
+    wish: Wish,
+    folder: Path,
+) -> None:
+    """The plan of the face of the rows `chosen`."""
     folder.mkdir(parents=True)
     values = (seen.frame_index, seen.pts_seconds, seen.is_decoded, face.boxes, face.presence, face.shown)
     for name, array in zip(_ARRAYS, values, strict=True):
         np.save(folder / f"{name}.npy", array)
-    if wish.has_codes:
+    if wish.has_codes and len(chosen):
         _save_codes(rows, seen, chosen, times, face, wish.smooth_seconds, folder)
 
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcvideo.config import Compose, Neutral
+from fcvideo.config import Compose, Mask, Neutral
 from fcvideo.faces.crop import Framing, crop_affine, crop_face
-from fcvideo.faces.paste import match_color, paste_face, soft_mask, square_mask
+from fcvideo.faces.paste import hide_face, match_color, paste_face, soft_mask, square_mask
 from fcvideo.models.facecycle import denormalize
 from fcvideo.models.flow_color import color_flow
 from fcvideo.models.store import load_model
@@ -26,7 +26,9 @@ CPU_FACES_PER_PASS, GPU_FACES_PER_PASS = 8, 16
 
 SIZE_PX = 256
 SMALLEST_PX, LARGEST_PX = 64, 512
-COVERING = 1.1  # how much larger a face is covered that must not be known: brows and beards end beyond the usual mask
+# How much larger a face is covered that must not be known, and with how much sharper an edge: brows and beards end
+# beyond the usual mask, and the far eye of a turned head lies at its side.
+COVERING, COVERING_SOFTNESS = 1.15, 0.2
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Rendering:
     compose: Compose
     size_px: int  # of the square face
     neutral: Neutral = "de-expression"
+    mask: Mask = "face"  # what covers a face that is de-identified
     target: Target | None = None  # the face to move, or to show instead
     reference: np.ndarray | None = None  # (D,) the source's neutral code: its motion counts from there
 
@@ -287,7 +290,18 @@ class Deidentification(Renderer):
     def __init__(self, rendering: Rendering, painter: PortraitPainter, faces_per_pass: int) -> None:
         super().__init__(rendering, painter, faces_per_pass)
         target = rendering.target or load_mean_face(rendering.model, self.framing)
-        self._portrait = None if target is None else self._show(target)
+        self._portrait = None if target is None or rendering.mask != "face" else self._show(target)
+
+    def render(self, moments: Sequence[Moment]) -> list[np.ndarray]:
+        if self.rendering.mask == "face":
+            return super().render(moments)
+        return [self._hide(moment) for moment in moments]
+
+    def _hide(self, moment: Moment) -> np.ndarray:
+        assert moment.image is not None
+        if moment.box is None or moment.presence <= 0:
+            return moment.image
+        return hide_face(moment.image, moment.box, is_blurred=self.rendering.mask == "blur")
 
     def make(self, faces: _Faces) -> _Made:
         assert faces.looks is not None
@@ -304,6 +318,7 @@ class Deidentification(Renderer):
         if face is None or moment.box is None:
             return moment.image
         size_px = self.rendering.size_px
-        mask = soft_mask(size_px, Framing(self.framing.side_factor / COVERING, self.framing.center))
+        framing = Framing(self.framing.side_factor / COVERING, self.framing.center)
+        mask = soft_mask(size_px, framing, COVERING_SOFTNESS)
         face = match_color(face, self._cut(moment, size_px), mask)
         return paste_face(moment.image, face, self._affine(moment.box), moment.presence, mask)

@@ -20,6 +20,7 @@ from fcvideo.rendering.portrait import PortraitPainter
 from fcvideo.rendering.renderer import Renderer, Rendering, make_painter, make_renderer
 from fcvideo.rendering.segment_frames import Moments, TimedMoment
 from fcvideo.rendering.target import Target
+from fcvideo.video.container import on_packet
 from fcvideo.video.provenance import Mark
 from fcvideo.video.segments import Segment
 from fcvideo.video.still import write_still
@@ -69,12 +70,15 @@ class SegmentRenderer:
             torch.set_num_threads(1)
         self.device = device
         self.tick: Callable[[tuple[float, int]], None] = lambda progress: None  # presentation time, frames done
+        self._progress = (0.0, 0)
+        on_packet(lambda: self.tick(self._progress))
         self._painter: tuple[tuple[str, str], PortraitPainter] | None = None
         self._renderer: tuple[tuple[Any, ...], Renderer] | None = None
 
     def render(self, piece: Piece) -> Rendered:
         """Writes the piece's part, then its record beside it. Errors: UsageError's; a video's are in the receipt."""
         started = time.monotonic()
+        self._progress = (float((piece.segment.start_pts or 0) * piece.segment.time_base), 0)
         try:
             counts = self._write(piece)
         except VideoError as error:
@@ -111,14 +115,16 @@ class SegmentRenderer:
             for timed, picture in self._pictures(piece):
                 counts[timed.kind] += 1
                 writer.write(picture, timed.pts, timed.duration)
-                self.tick((float(timed.pts * time_base), counts.total()))
+                self._progress = (float(timed.pts * time_base), counts.total())
+                self.tick(self._progress)
         return counts
 
     def _pictures(self, piece: Piece) -> Iterator[tuple[TimedMoment, np.ndarray]]:
         renderer = self._renderer_of(piece)
         plans = [MotionPlan.load(piece.plan_folder), *MotionPlan.load_others(piece.plan_folder)]
-        is_exact = piece.rendering.shows_source
-        for batch in _batches(Moments(piece.segment, piece.frames, plans, piece.size, is_exact=is_exact)):
+        is_exact, keys_path = piece.rendering.shows_source, piece.plan_folder / "keys.json"
+        frames = Moments(piece.segment, piece.frames, plans, piece.size, is_exact=is_exact, keys_path=keys_path)
+        for batch in _batches(frames):
             pictures = renderer.render([timed.moment for timed in batch])
             for number in range(max(len(timed.others) for timed in batch)):  # each into what the one before made
                 places = [place for place, timed in enumerate(batch) if number < len(timed.others)]

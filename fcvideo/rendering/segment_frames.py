@@ -5,24 +5,27 @@ A face that is held, and the picture that a lost frame repeats, may lie in anoth
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from fcvideo.atomic import write_json
 from fcvideo.errors import VideoError
 from fcvideo.rendering.motion_plan import MotionPlan
 from fcvideo.rendering.renderer import Moment
-from fcvideo.video.inputs import Source
 from fcvideo.video.read import Frame, read_frames
 from fcvideo.video.segments import Segment, plan_segments
 
 USUAL_SECONDS = Fraction(1, 25)  # of a picture whose duration nothing tells
+_OF_ONE_SEGMENT = ("start_pts", "end_pts", "key_pts", "key_dts", "first_frame_index", "previous_pts")
 Kind = Literal["face", "held", "missing", "lost"]
 
 
@@ -56,7 +59,8 @@ class _Fitted:
 class Moments:
     """Iterates over a segment's frames. `frames` are their positions in the plans; the first plan's face is the one
     that counts. `size` is width and height of the pictures, None for a table, which has none. `is_exact`: as exact in
-    color as pictures must be that are written again; it takes ten times as long. Errors: VideoError.
+    color as pictures must be that are written again; it takes ten times as long. `keys_path` as in `PictureFinder`.
+    Errors: VideoError.
     """
 
     def __init__(
@@ -67,10 +71,11 @@ class Moments:
         size: tuple[int, int] | None,
         *,
         is_exact: bool,
+        keys_path: Path,
     ) -> None:
         self._segment, self._frames, self._plan, self._size = segment, frames, plans[0], size
         self._is_exact = is_exact
-        self._finder = PictureFinder(segment.source, is_exact=is_exact)
+        self._finder = PictureFinder(segment, keys_path, is_exact=is_exact)
         self._faces = [_FaceMoments(plan, self._find) for plan in plans]
         self._last: tuple[Moment, ...] = ()
 
@@ -158,6 +163,8 @@ class _FaceMoments:
     def moment(self, position: int, own: _Fitted | None) -> Moment:
         plan = self.plan
         shown = int(plan.shown[position])
+        if shown < 0:  # nobody
+            return Moment(None if own is None else own.image, None, None, 0.0, None, shown)
         box, face = np.array(plan.boxes[position], np.float64), own
         if own is not None:
             face = self._face(position, shown, own)
@@ -178,14 +185,25 @@ class _FaceMoments:
 
 
 class PictureFinder:
-    """Single frames of a source, exactly as `read_frames` gives them. Errors: VideoError."""
+    """Single frames of a segment's source, exactly as `read_frames` gives them. Errors: VideoError.
 
-    def __init__(self, source: Source, *, is_exact: bool) -> None:
-        self._source, self._is_exact = source, is_exact
+    The file `keys_path` keeps where the source's key frames are: to find them takes a pass over all packets, once for
+    all who render the source.
+    """
+
+    def __init__(self, segment: Segment, keys_path: Path, *, is_exact: bool) -> None:
+        self._segment, self._source, self._keys_path, self._is_exact = segment, segment.source, keys_path, is_exact
 
     @cached_property
     def _segments(self) -> list[Segment]:
-        return plan_segments(self._source, segment_seconds=0.0)  # one to a key frame
+        """One to a key frame."""
+        try:
+            known = json.loads(self._keys_path.read_text())["segments"]
+        except FileNotFoundError:
+            segments = plan_segments(self._source, segment_seconds=0.0)
+            known = [{name: getattr(segment, name) for name in _OF_ONE_SEGMENT} for segment in segments]
+            write_json(self._keys_path, {"segments": known})
+        return [replace(self._segment, **values) for values in known]
 
     def find(self, frame_index: int, pts: int) -> np.ndarray:
         """(height, width, 3) uint8 RGB of a frame that can be decoded."""

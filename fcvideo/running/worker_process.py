@@ -1,11 +1,16 @@
 """Workers in processes of their own, so that a video that kills a decoder kills nothing else.
 
 A process that dies over a video is started again once; dying twice makes the video `crashed`. Whoever kills the whole
-run from outside kills the witness too, so that an interrupted video is never blamed.
+run from outside kills the witness too, so that an interrupted video is never blamed; nor is one whose process got
+SIGKILL, which no decoder sends: that is the machine's, out of memory, and the next run tries it again.
+
+Not `pebble`'s pools: theirs give one answer to a call, all at its end, and no word in between. Ours stream answers with
+a bounded number ahead, hear how far a worker is, and go on after a death with the answers that are still to come.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,21 +18,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from queue import Empty, Full, Queue
 from typing import Any, Generic, Self, TypeVar
 
-from fcvideo.errors import FcvideoError, VideoError
+from fcvideo.errors import FcvideoError, OutputError, ResourceError, VideoError, describe_error
 
-ATTEMPTS = 2
+ATTEMPTS, START_ATTEMPTS = 2, 3
+START_PAUSE_SECONDS = 1.0  # before another process is started where one did not come up, longer every time
 SILENCE_SECONDS = 1800.0  # without a tick or an answer, after which a process counts as dead
 TICK_SECONDS = 0.5
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _CODE = (
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "from fcvideo.running.worker_process import serve; serve({})"
 )
+
+
+OUT_OF_MEMORY = "SIGKILL"  # how a process ends that the machine has no memory for
+_ALONE = threading.Lock()
 
 
 class WorkerProcess:
@@ -62,39 +73,62 @@ class WorkerProcess:
         self._process.wait()
 
     def ask(self, method: str, arguments: tuple[Any, ...], tick: Callable[[Any], None]) -> Iterator[Any]:
-        """The answers, each once, however many attempts it takes.
+        """The answers, each once, however many attempts it takes. After a lack of memory, one attempt at a time.
 
-        Errors: VideoError `crashed`, and the FcvideoError that the method raises.
+        Errors: VideoError `crashed`, or `error` for a lack of memory; the FcvideoError that the method raises;
+        ResourceError where no process starts.
         """
         num_given, cause = 0, ""
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._start()
-            self._wait_until_ready()
-            try:
-                for position, answer in enumerate(self._answers(method, arguments, tick)):
-                    if position >= num_given:
-                        num_given += 1
-                        yield answer
-                return
-            except _DeathError as death:
-                if self._is_closed:
+            with _ALONE if cause == OUT_OF_MEMORY else nullcontext():
+                try:
+                    self._wait_until_ready()
+                    for position, answer in enumerate(self._answers(method, arguments, tick)):
+                        if position >= num_given:
+                            num_given += 1
+                            yield answer
                     return
-                cause = str(death)
-                self._process.kill()
-                self._process.wait()
-                self._connection.close()
+                except _DeathError as death:
+                    if self._is_closed:
+                        return
+                    cause = str(death)
+                    self._end()
         self._start()
+        if cause == OUT_OF_MEMORY:
+            raise VideoError(
+                "error",
+                f"the machine ended the process that read it, {ATTEMPTS} times ({cause}: no memory left?); "
+                "the same command tries it again, and fewer --workers need less",
+            )
         raise VideoError("crashed", f"reading it killed the process {ATTEMPTS} times ({cause})")
 
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+
     def _wait_until_ready(self) -> None:
-        """A process that cannot even begin is no video's fault."""
-        if not self._is_ready:
+        """A process that cannot even begin is no video's fault. Errors: ResourceError; _DeathError of a closed one."""
+        for attempt in range(1, START_ATTEMPTS + 1):
+            if self._is_ready:
+                return
             try:
                 assert self._connection.recv() == "ready"
+                self._is_ready = True
             except (EOFError, ConnectionError):
-                raise RuntimeError(f"a worker's process did not start (exit {self._process.wait()})") from None
-            self._is_ready = True
+                cause = _cause(self._process.wait())
+                if self._is_closed:
+                    raise _DeathError(cause) from None
+                if attempt == START_ATTEMPTS:
+                    raise ResourceError(
+                        f"found no way to start a worker's process ({cause}, {attempt} times), expected memory for one "
+                        "more; go on with fewer --workers"
+                    ) from None
+                self._end()
+                time.sleep(START_PAUSE_SECONDS * attempt)
+                self._start()
 
     def _answers(self, method: str, arguments: tuple[Any, ...], tick: Callable[[Any], None]) -> Iterator[Any]:
         try:
@@ -148,7 +182,15 @@ def _call(connection: Connection, method: Callable[..., Any], arguments: tuple[A
             connection.send(("answer", answer))
     except FcvideoError as error:
         return "error", error
+    except Exception as error:
+        return "error", _unexpected(error)
     return "end", None
+
+
+def _unexpected(error: Exception) -> FcvideoError:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return OutputError(f"{error.filename or 'a result'}: cannot be written ({error.strerror})")
+    return VideoError("error", describe_error(error))
 
 
 class _Ticker:

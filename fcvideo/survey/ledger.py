@@ -16,7 +16,7 @@ from fcvideo.video.probe import Edition
 from fcvideo.video.segments import Segment
 
 UNFAILED = ("ok", "damaged")
-WORTH_ANOTHER_TRY = ("error",)  # a disk or a network may be back; the other failures are in the file
+WORTH_ANOTHER_TRY = ("error",)  # a disk, a network or memory may be back; the other failures are in the file
 _SEVERITY = ("ok", "damaged", "no_frames", "error", "crashed")
 
 
@@ -37,11 +37,18 @@ class VideoState:
 
 @dataclass
 class Ledger:
-    """`earlier` holds the rows of the earlier result by name; `is_fresh` looks at none of what is there."""
+    """`earlier` holds the rows of the earlier result by name; `is_fresh` looks at none of what is there.
+
+    `retries_failed`: videos of any failure are tried again, not only those of a failure that may pass.
+    """
 
     parts: Parts
     earlier: dict[str, dict[str, Any]]
     is_fresh: bool = False
+    retries_failed: bool = False
+
+    def _is_final(self, status: str) -> bool:
+        return status in UNFAILED if self.retries_failed else status not in WORTH_ANOTHER_TRY
 
     def known(self, source: Source) -> Edition | None:
         """The video as it was when it was finished; None for one that still needs a plan."""
@@ -50,9 +57,9 @@ class Ledger:
             return None
         if known := self.parts.read_video(key):
             is_finished = len(self.parts.finished(key)) == known["num_segments"]
-            return _edition(known) if is_finished and known["status"] not in WORTH_ANOTHER_TRY else None
+            return _edition(known) if is_finished and self._is_final(known["status"]) else None
         if row := self.earlier.get(source.name):
-            return _edition(row) if row["status"] not in WORTH_ANOTHER_TRY else None
+            return _edition(row) if self._is_final(row["status"]) else None
         return None
 
     def enter(self, plan: VideoPlan, *, keep: bool) -> VideoState:
@@ -121,7 +128,8 @@ def _is_same(plan: VideoPlan, known: Edition | None) -> bool:
 
 def _describe(plan: VideoPlan) -> dict[str, Any]:
     info = asdict(plan.info) if plan.info is not None else {}
-    info.pop("num_frames_from_header", None)
+    for name in ("num_frames_from_header", "other_streams"):
+        info.pop(name, None)
     return {
         "video": plan.source.name,
         "video_id": plan.video_id,

@@ -30,11 +30,14 @@ class ReaderProcess(WorkerProcess):
         return plan
 
     def read(self, segment: Segment, video_id: str, tick: Tick) -> Iterator[Chunk]:
+        num_chunks = 0
         try:
-            yield from self.ask("read", (segment, video_id), lambda pts_seconds: tick(segment, pts_seconds))
+            for chunk in self.ask("read", (segment, video_id), lambda pts_seconds: tick(segment, pts_seconds)):
+                num_chunks += 1
+                yield chunk
         except VideoError as error:
             message = f"{segment.source.path}: segment {segment.index + 1} of {segment.num_segments}: {error}"
-            yield failed_chunk(segment, video_id, error.status, public_text(message), self._side_px)
+            yield failed_chunk(segment, video_id, num_chunks, error.status, public_text(message), self._side_px)
 
 
 class ReaderPool(WorkerPool[ReaderProcess]):

@@ -14,15 +14,18 @@ import numpy as np
 
 from fcvideo.errors import VideoError, describe_error
 from fcvideo.faces.crop import Framing, crop_affine, crop_face
-from fcvideo.video.container import with_kind
+from fcvideo.video.container import on_packet, with_kind
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import Edition, VideoInfo, edition, is_unchanged, probe
 from fcvideo.video.segments import Segment, plan_segments
+from fcvideo.video.shots import SIGNATURE_BYTES, signature
 
 if TYPE_CHECKING:
+    from fcvideo.faces.detect import Scales
     from fcvideo.video.read import Frame
 
 SEGMENT_SECONDS = 30.0
+LATE_STREAM_SHARE = 0.9  # of a transport stream before which its video may not end where there are others
 # Some ten seconds of one face: memory stays bounded where a file cannot be cut, and encoding begins early.
 CHUNK_FRAMES, CHUNK_FACES = 256, 256
 
@@ -38,6 +41,7 @@ class Looking:
     score_threshold: float
     side_px: int
     framing: Framing
+    scales: Scales = "one"  # at which a picture is searched
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Chunk:
     frame_index: np.ndarray  # (F,) int64
     pts_seconds: np.ndarray  # (F,) float64
     is_decoded: np.ndarray  # (F,) bool
+    signatures: np.ndarray  # (F, SIGNATURE_BYTES) uint8, zeros where there is no picture
     face_frame: np.ndarray  # (N,) int64: position in the frames
     boxes: np.ndarray  # (N, 4) float32
     scores: np.ndarray  # (N,) float32
@@ -75,9 +80,9 @@ class Chunk:
     error: str | None = None
 
 
-def failed_chunk(segment: Segment, video_id: str, status: str, error: str, side_px: int) -> Chunk:
-    """Stands for a whole segment that gave nothing."""
-    return _Gathering(side_px).chunk(segment, video_id, 0, is_last=True, status=status, error=error)
+def failed_chunk(segment: Segment, video_id: str, index: int, status: str, error: str, side_px: int) -> Chunk:
+    """Stands for the rest of a segment, behind the `index` chunks that it gave before."""
+    return _Gathering(side_px).chunk(segment, video_id, index, is_last=True, status=status, error=error)
 
 
 class FaceReader:
@@ -89,8 +94,12 @@ class FaceReader:
         from fcvideo.faces.detect import FaceDetector
 
         self.looking = looking
-        self.tick: Callable[[float], None] = lambda pts_seconds: None  # told after every frame
-        self.detect = FaceDetector(min_face_px=looking.min_face_px, score_threshold=looking.score_threshold)
+        self.tick: Callable[[float], None] = lambda pts_seconds: None  # told after every frame, and while skipping
+        self._pts_seconds = 0.0
+        on_packet(lambda: self.tick(self._pts_seconds))
+        self.detect = FaceDetector(
+            min_face_px=looking.min_face_px, score_threshold=looking.score_threshold, scales=looking.scales
+        )
 
     def plan(self, source: Source, known: Edition | None = None) -> VideoPlan:
         """A video that is still the known one is left at that: its plan has no segments."""
@@ -107,11 +116,12 @@ class FaceReader:
             return VideoPlan(source, video_id, info, (), error.status, str(error))
         except Exception as error:
             return VideoPlan(source, video_id, info, (), "error", describe_error(error))
-        return VideoPlan(source, video_id, info, tuple(segments), *_missing_end(info, segments))
+        return VideoPlan(source, video_id, info, tuple(segments), *_completeness(info, segments))
 
     def read(self, segment: Segment, video_id: str) -> Iterator[Chunk]:
         """At least one chunk; whatever goes wrong with the video is told in the last one."""
         gathering, index = _Gathering(self.looking.side_px), 0
+        self._pts_seconds = float((segment.start_pts or 0) * segment.time_base)
         status, error = "ok", None
         try:
             for frame in self.frames(segment):
@@ -119,6 +129,7 @@ class FaceReader:
                     yield gathering.chunk(segment, video_id, index, is_last=False)
                     gathering, index = _Gathering(self.looking.side_px), index + 1
                 self._look(frame, gathering)
+                self._pts_seconds = frame.pts_seconds
                 self.tick(frame.pts_seconds)
         except VideoError as failure:
             status, error = failure.status, str(failure)
@@ -142,12 +153,24 @@ class FaceReader:
             gathering.add_face(box, score, landmarks, affine, crop_face(frame.image, affine, side_px))
 
 
-def _missing_end(info: VideoInfo, segments: list[Segment]) -> tuple[str, str | None]:
-    """Status and error of a plan: a file that ends before the frames that its header promises is damaged."""
-    found, promised = segments[0].num_packets if segments else None, info.num_frames_from_header
-    if found is None or not promised or found >= promised:
-        return "ok", None
-    return "damaged", f"found {found} of the {promised} frames that its header promises (cut off?)"
+def _completeness(info: VideoInfo, segments: list[Segment]) -> tuple[str, str | None]:
+    """Status and error of a plan: a file that ends before the frames that its header promises is damaged, and so is a
+    recording whose program table names other streams from some moment on. Other streams are named in any case.
+
+    Frames that a header counts and the file leaves out in its middle (an AVI's empty ones) are no missing end.
+    """
+    if not segments or segments[0].last_pts is None:
+        return "ok", info.other_streams
+    found, promised = segments[0].num_packets, info.num_frames_from_header
+    last_seconds = float(segments[0].last_pts * segments[0].time_base)
+    if found is not None and promised and found < promised:
+        duration = info.duration_seconds
+        if not duration or last_seconds + 2 * duration / promised < (info.start_seconds or 0.0) + duration:
+            return "damaged", f"found {found} of the {promised} frames that its header promises (cut off?)"
+    share_read = (segments[0].last_position or info.size_bytes) / max(info.size_bytes, 1)
+    if info.container == "mpegts" and info.other_streams and share_read < LATE_STREAM_SHARE:
+        return "damaged", f"{info.other_streams}, which begins where that ends, at {share_read:.0%} of the file"
+    return "ok", info.other_streams
 
 
 class _Gathering:
@@ -157,6 +180,7 @@ class _Gathering:
         self._side_px = side_px
         self._started = time.monotonic()
         self._frames: list[tuple[int, float, bool]] = []
+        self._signatures: list[np.ndarray] = []
         self._num_damaged = 0
         self._face_frame: list[int] = []
         self._boxes: list[np.ndarray] = []
@@ -171,6 +195,8 @@ class _Gathering:
 
     def add_frame(self, frame: Frame) -> None:
         self._frames.append((frame.frame_index, frame.pts_seconds, frame.image is not None))
+        no_picture = np.zeros(SIGNATURE_BYTES, np.uint8)
+        self._signatures.append(no_picture if frame.image is None else signature(frame.image))
         self._num_damaged += frame.is_damaged
 
     def add_face(
@@ -203,6 +229,7 @@ class _Gathering:
             frame_index=np.array([frame[0] for frame in self._frames], np.int64),
             pts_seconds=np.array([frame[1] for frame in self._frames], np.float64),
             is_decoded=np.array([frame[2] for frame in self._frames], bool),
+            signatures=np.array(self._signatures, np.uint8).reshape(-1, SIGNATURE_BYTES),
             face_frame=np.array(self._face_frame, np.int64),
             boxes=np.array(self._boxes, np.float32).reshape(-1, 4),
             scores=np.array(self._scores, np.float32),

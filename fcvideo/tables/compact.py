@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from fcvideo.atomic import written_atomically
 from fcvideo.faces.track import assign_tracks
-from fcvideo.tables.schema import DICTIONARY_COLUMNS, with_metadata
+from fcvideo.tables.schema import DICTIONARY_COLUMNS, SIGNATURE_COLUMN, with_metadata
+from fcvideo.video.shots import CutFinder
 
 ROWS_PER_GROUP = 25_000
 ROWS_PER_READ = 4_096
@@ -36,6 +37,17 @@ def track_faces(parts: Sequence[Path]) -> np.ndarray:
     return assign_tracks(*(np.concatenate(values) for values in (frames, times, boxes, codes)))
 
 
+def find_cuts(parts: Sequence[Path]) -> np.ndarray:
+    """`frame_index` (C,) int64 of the first frames of one video's shots, but for the video's own first."""
+    finder, frames = CutFinder(), [np.empty(0, np.int64)]
+    for rows in read_rows(parts, ["frame_index", SIGNATURE_COLUMN]):
+        known = rows.filter(rows[SIGNATURE_COLUMN].is_valid())
+        frames.append(known["frame_index"].to_numpy())
+        signatures = np.frombuffer(b"".join(known[SIGNATURE_COLUMN].to_pylist()), np.uint8)
+        finder.add(signatures.reshape(len(known), known.schema.field(SIGNATURE_COLUMN).type.byte_width))
+    return np.concatenate(frames)[finder.cuts()]
+
+
 def _compact(codes: pa.ChunkedArray) -> np.ndarray:
     """Codes in a quarter of their size, (N, D) int8: they lie in -1..1 and are compared by angle."""
     values = codes.combine_chunks().flatten().to_numpy()
@@ -52,6 +64,7 @@ def tracked_rows(parts: Sequence[Path], tracks: np.ndarray) -> Iterator[pa.Table
         ids = np.zeros(rows.num_rows, np.int32)
         ids[has_face] = tracks[position : position + num_faces]
         position += num_faces
+        rows = rows.select([name for name in rows.column_names if name != SIGNATURE_COLUMN])
         column = rows.schema.get_field_index("track_id")
         yield rows.set_column(column, rows.schema.field(column), pa.array(ids, mask=~has_face))
 

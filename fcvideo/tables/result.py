@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fcvideo.atomic import clear_leftovers
+from fcvideo.atomic import clear_leftovers, too_long
 from fcvideo.errors import OutputError
 from fcvideo.tables.compact import track_faces, tracked_rows, write_table
 from fcvideo.tables.parts import refuse_other_identity, video_key
@@ -44,6 +44,9 @@ class Result:
         stem = self.path.name if self.is_folder else self.path.stem
         self.videos_path = self.path.with_name(f"{stem}.videos.parquet")
         self.parts_folder = self.path.with_name(f"{self.path.name}.parts")
+        for place in (self.videos_path, self.parts_folder):
+            if problem := too_long(place):
+                raise OutputError(f"{out}: {problem}, for {place.name[-15:]} beside it; choose a shorter --out")
 
     @property
     def is_there(self) -> bool:

@@ -14,6 +14,7 @@ from fcvideo.text import public_text
 
 METADATA_KEY = b"fcvideo"
 DICTIONARY_COLUMNS = ["video", "video_id", "status"]
+SIGNATURE_COLUMN = "signature"  # of parts alone: what tells where shots begin
 
 
 def embeddings_schema(code_dim: int = 256) -> pa.Schema:
@@ -135,6 +136,16 @@ def embeddings_table(
         cycle_error,
     ]
     return pa.Table.from_arrays(columns, schema=embeddings_schema(code_dim))
+
+
+def with_signatures(rows: pa.Table, signatures: np.ndarray) -> pa.Table:
+    """A part's rows, each frame's first one with its signature, uint8 (F, B); null for a frame without a picture."""
+    is_first = np.diff(rows["frame_index"].to_numpy(), prepend=-1) != 0
+    is_known = is_first & np.array([status != "decode_error" for status in rows["status"].to_pylist()], bool)
+    spread = np.zeros((rows.num_rows, signatures.shape[1]), np.uint8)
+    spread[is_first] = signatures
+    values = [row.tobytes() if known else None for row, known in zip(spread, is_known.tolist(), strict=True)]
+    return rows.append_column(SIGNATURE_COLUMN, pa.array(values, pa.binary(signatures.shape[1])))
 
 
 def videos_table(rows: Sequence[dict[str, Any]]) -> pa.Table:

@@ -16,7 +16,7 @@ from fcvideo.errors import InputError
 from fcvideo.tables.columns import vectors
 from fcvideo.tables.schema import embeddings_schema
 
-COLUMNS = ["frame_index", "pts_seconds", "status", "face_index", "track_id", "x", "y", "w", "h"]
+COLUMNS = ["frame_index", "pts_seconds", "status", "face_index", "track_id", "x", "y", "w", "h", "score"]
 
 Rows = Callable[[list[str]], Iterable[pa.Table]]  # reads these columns of a video's rows, from the first one on
 
@@ -30,6 +30,7 @@ class SeenFaces:
     is_decoded: np.ndarray  # (F,) bool
     face_frame: np.ndarray  # (N,) int64: position in the frames
     boxes: np.ndarray  # (N, 4) float64
+    scores: np.ndarray  # (N,) float32
     track_ids: np.ndarray  # (N,) int32
 
 
@@ -51,12 +52,13 @@ def check_rows(rows: Iterable[pa.Table], video: str, where: str) -> None:
     start = 0
     for table in rows:
         has_face, has_time = (table[name].is_valid().to_numpy() for name in ("face_index", "pts_seconds"))
-        numbers = {name: table[name].to_numpy() for name in ("frame_index", "pts_seconds", "track_id", *"xywh")}
+        numbers = {name: table[name].to_numpy() for name in ("pts_seconds", "score", *"xywh")}
         faults = {
             "no number of the frame": table["frame_index"].is_null().to_numpy(),
             "another video's row among its own": pc.not_equal(table["video"], video).to_numpy(),
             "a time that is not finite": has_time & ~np.isfinite(numbers["pts_seconds"]),
             "a face without a track": has_face & table["track_id"].is_null().to_numpy(),
+            "a score that is not finite": has_face & ~np.isfinite(numbers["score"]),
             "a box that is not finite": has_face & ~np.all([np.isfinite(numbers[name]) for name in "xywh"], axis=0),
             "a box without width or height": has_face & ~((numbers["w"] > 0) & (numbers["h"] > 0)),
             "a face without a code": has_face & table["expression"].is_null().to_numpy(),
@@ -71,7 +73,7 @@ def check_rows(rows: Iterable[pa.Table], video: str, where: str) -> None:
 
 def read_seen_faces(rows: Rows, track_ids: np.ndarray | None = None) -> SeenFaces:
     """`track_ids` (N,) stand for those of rows that have none yet."""
-    frame_index, times, is_decoded, face_frame, boxes, tracks = ([np.empty(0)] for _ in range(6))
+    frame_index, times, is_decoded, face_frame, boxes, scores, tracks = ([np.empty(0)] for _ in range(7))
     num_frames, last_index = 0, -1
     for table in rows(COLUMNS):
         index = table["frame_index"].to_numpy()
@@ -84,6 +86,7 @@ def read_seen_faces(rows: Rows, track_ids: np.ndarray | None = None) -> SeenFace
         face_frame.append(position[has_face])
         faces = table.filter(table["face_index"].is_valid())
         boxes.append(np.stack([faces[name].to_numpy() for name in "xywh"], axis=1).astype(np.float64))
+        scores.append(faces["score"].to_numpy())
         if track_ids is None:
             tracks.append(faces["track_id"].to_numpy())
         if len(index):
@@ -95,6 +98,7 @@ def read_seen_faces(rows: Rows, track_ids: np.ndarray | None = None) -> SeenFace
         np.concatenate(is_decoded).astype(bool),
         np.concatenate(face_frame).astype(np.int64),
         np.concatenate(boxes),
+        np.concatenate(scores).astype(np.float32),
         np.concatenate(tracks).astype(np.int32) if track_ids is None else track_ids,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -15,13 +15,14 @@ import av.error
 from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
+from av.subtitles.stream import SubtitleStream
 from av.video.stream import VideoStream
 
 from fcvideo.errors import VideoError, describe_error
 from fcvideo.video.animation import as_video
 from fcvideo.video.inputs import URL_SCHEMES, Source, special_file
 from fcvideo.video.kind import is_animated_webp, kind_by_content, kind_by_name
-from fcvideo.video.remote import file_system, refusal_in
+from fcvideo.video.remote import open_patiently, refusal_in
 
 # Demuxers that read one file and nothing else. Left out on purpose: hls, dash, concat, imf, sdp, rtsp, image2, lavfi,
 # mlv, vobsub and all that take the names of other files from the file or from its path.
@@ -44,7 +45,8 @@ _PLAYLIST_TAGS = {  # the first element of an XML file
     b"<CompositionPlaylist": "an IMF playlist",
 }
 _HEAD_BYTES = 4096
-_URL_BLOCK_BYTES = 1 << 20
+_DEFAULT_PIXELS = 5_000_000  # that another stream must have more than the default one
+_INDEX_BYTES = 4 << 20  # where an mp4's index is looked for
 _MAX_DEMUX_ERRORS = 64  # in a row, before the rest of the file is given up
 
 
@@ -56,11 +58,11 @@ def open_file(source: Source) -> Iterator[IO[bytes]]:
         if scheme is None:
             if special := special_file(source.path):  # which may block whoever opens it
                 raise VideoError("refused", f"{source.path}: found {special}, expected a file")
-            file = open(source.path, "rb")  # noqa: SIM115, PTH123
+            file: IO[bytes] = open(source.path, "rb")  # noqa: SIM115, PTH123
         elif scheme not in URL_SCHEMES:
             raise VideoError("refused", f"{source.path}: found {scheme}://, expected {', '.join(URL_SCHEMES)}")
         else:  # filesystem(), not fsspec.open(): that would follow chained URLs (a::b)
-            file = file_system(scheme).open(source.path, "rb", block_size=_URL_BLOCK_BYTES)
+            file = open_patiently(scheme, source.path)
     except VideoError:
         raise
     except Exception as error:  # each file system raises its own kinds
@@ -90,7 +92,7 @@ def with_kind(source: Source) -> Source:
 
 @contextmanager
 def open_video(source: Source, threads: int = 1) -> Iterator[tuple[av.container.InputContainer, VideoStream]]:
-    """The container and its first real video stream, ready to demux and decode. Errors: VideoError.
+    """The container and the video stream that FFmpeg would choose, ready to demux and decode. Errors: VideoError.
 
     Frame threads lose up to two frames at a damaged end, hence slice threads.
     """
@@ -107,6 +109,15 @@ def open_sound(source: Source) -> Iterator[tuple[av.container.InputContainer, li
     """The container and its audio streams of known codecs, perhaps none, ready to demux. Errors: VideoError."""
     with _open_container(source) as container:
         streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
+        _read_only(container, streams)
+        yield container, streams
+
+
+@contextmanager
+def open_captions(source: Source) -> Iterator[tuple[av.container.InputContainer, list[SubtitleStream]]]:
+    """The container, which has the chapters, and its subtitle streams, ready to demux. Errors: VideoError."""
+    with _open_container(source) as container:
+        streams = list(container.streams.subtitles)
         _read_only(container, streams)
         yield container, streams
 
@@ -152,21 +163,70 @@ def _opening_error(source: Source, file: IO[bytes], error: BaseException) -> Vid
     if not head:
         return VideoError("not_media", f"{source.path}: found an empty file, expected a video")
     if head[4:8] == b"ftyp":
+        if is_encrypted(file):
+            return encryption_error(source)
         return VideoError("error", f"{source.path}: found an mp4 without a readable index (cut off while written?)")
     if isinstance(error, av.error.InvalidDataError | av.error.ArgumentError):  # unknown, or not on the whitelist
         return VideoError("not_media", f"{source.path}: found no known container, expected a video file")
     return VideoError("error", f"{source.path}: cannot be opened ({describe_error(error)})")
 
 
+def is_encrypted(file: IO[bytes]) -> bool:
+    """Whether an mp4's index, at the file's beginning or end, names a sample entry of common encryption."""
+    size = file.seek(0, os.SEEK_END)
+    for start in {0, max(size - _INDEX_BYTES, 0)}:
+        file.seek(start)
+        data = file.read(_INDEX_BYTES)
+        if b"encv" in data and b"sinf" in data:
+            return True
+    return False
+
+
+def encryption_error(source: Source) -> VideoError:
+    return VideoError(
+        "refused", f"{source.path}: found an encrypted video (DRM), expected one that plays without a key"
+    )
+
+
 def _pick_stream(source: Source, container: av.container.InputContainer) -> VideoStream:
-    streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
+    streams = _real_streams(container)
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
         raise VideoError("no_video", f"{source.path}: found {kinds}, expected a video stream")
     decodable = [s for s in streams if s.codec_context is not None]
     if not decodable:
         raise VideoError("error", f"{source.path}: found a video codec that this FFmpeg cannot decode")
-    return next((s for s in decodable if s.frames != 1), decodable[0])  # not the one picture beside an AVIF's frames
+    return max(decodable, key=_preference)
+
+
+def _preference(stream: VideoStream) -> tuple[bool, int]:
+    """As the ffmpeg program chooses: the default stream unless another is much larger; not the picture beside an AVIF's
+    frames.
+    """
+    default_pixels = _DEFAULT_PIXELS if Disposition.default in stream.disposition else 0
+    return stream.frames != 1, stream.width * stream.height + default_pixels
+
+
+def _real_streams(container: av.container.InputContainer) -> list[VideoStream]:
+    """All but the pictures that are attached to sound."""
+    return [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
+
+
+def other_streams(container: av.container.InputContainer, chosen: VideoStream) -> str | None:
+    """Names the video streams that are not read, for people."""
+    others = [s for s in _real_streams(container) if s.index != chosen.index]
+    if not others:
+        return None
+    named = ", ".join(f"number {s.index} ({s.width} x {s.height})" if s.width else f"number {s.index}" for s in others)
+    return f"of its {len(others) + 1} video streams number {chosen.index} is read, not {named}"
+
+
+_watchers: list[Callable[[], None]] = []
+
+
+def on_packet(call: Callable[[], None]) -> None:
+    """Has `call` called after every packet of any file: a sign of life while packets are counted or passed over."""
+    _watchers[:] = [call]
 
 
 def demux(source: Source, container: av.container.InputContainer, *streams: Stream) -> Iterator[Packet | None]:
@@ -191,6 +251,8 @@ def demux(source: Source, container: av.container.InputContainer, *streams: Stre
             raise reading_error(source, error) from error
         else:
             num_errors = 0
+            for call in _watchers:
+                call()
             yield packet
 
 

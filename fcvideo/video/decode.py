@@ -1,12 +1,14 @@
 """Decodes packets into pictures in display order and goes on past damage, for `read` and `probe`.
 
-Two ways: `decode_indexed` where every packet is one frame with its own time stamp, so that a frame that never comes is
-noticed; `decode_in_order` for all other files, which trusts the decoder's order and repairs what has no time.
+Three ways: `decode_indexed` where every packet is one frame with its own time stamp, so that a frame that never comes
+is noticed; `decode_untimed` where the container stores no presentation times; `decode_in_order` for all other files,
+which trusts the decoder's order and repairs what has no time.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -20,7 +22,7 @@ from fcvideo.video.container import is_flush
 # Frames held back while one with an earlier time may still come: after damage the decoder was seen to put out a frame
 # one place late; its own buffer holds 16 at most.
 _PATIENCE_FRAMES = 8
-_CLOCK_RESTART_SECONDS = 1.0  # a larger step back, at a key frame, is a new clock and not disorder
+CLOCK_RESTART_SECONDS = 1  # a larger step back, at a key frame, is a new clock and not disorder
 
 
 class Picture(NamedTuple):
@@ -155,6 +157,36 @@ def decode_in_order(packets: Iterable[Packet | None], stream: VideoStream) -> It
         yield _lost_picture(heapq.heappop(lost), clock)
 
 
+def decode_untimed(packets: Iterable[Packet | None], stream: VideoStream) -> Iterator[Picture]:
+    """Every frame as the decoder puts them out, of a container that has decoding times alone (AVI, some ASF and MXF).
+
+    What FFmpeg guesses for presentation times is in disorder there. The decoder's order is right, and the n-th frame
+    is shown when the n-th packet was due, later by what the first packet waits.
+    """
+    taint, clock = _Taint(), _Clock(stream)
+    due: deque[int | None] = deque()
+    delay: int | None = None
+    for packet in packets:
+        if packet is None:
+            taint.hit()
+            continue
+        if not is_flush(packet):
+            taint.see(packet)
+            if delay is None and packet.pts is not None and packet.dts is not None:
+                delay = packet.pts - packet.dts
+            if not packet.is_discard:
+                due.append(None if packet.dts is None else packet.dts + (delay or 0))
+        frames = _decode(packet)
+        if frames is None:
+            taint.hit()
+            if not packet.is_discard and not is_flush(packet):
+                yield _lost_picture((bool(due) and due[0] is not None, (due.popleft() if due else None) or 0), clock)
+            continue
+        for frame in frames:
+            pts, is_repaired = clock.read(due.popleft() if due else None, frame.key_frame)
+            yield Picture(pts, frame, taint.covers(pts) or frame.is_corrupt, is_repaired)
+
+
 def _lost_picture(lost: tuple[bool, int], clock: _Clock) -> Picture:
     has_pts, given = lost
     pts, is_repaired = clock.read(given if has_pts else None, is_keyframe=False)
@@ -168,7 +200,7 @@ class _Clock:
         time_base, rate = stream.time_base, stream.average_rate or stream.guessed_rate
         assert time_base is not None
         self._step = max(1, round(1 / (rate * time_base))) if rate else 1
-        self._restart = round(_CLOCK_RESTART_SECONDS / time_base)
+        self._restart = round(CLOCK_RESTART_SECONDS / time_base)
         self._last: int | None = None
 
     def read(self, pts: int | None, is_keyframe: bool) -> tuple[int, bool]:

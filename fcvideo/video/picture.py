@@ -34,7 +34,10 @@ def orientation(frame: VideoFrame) -> Orientation:
     Looks at a thumbnail, for `side_data` ties its frame into a reference cycle: 300 MB of 1080p frames stayed alive.
     """
     thumbnail = _to_rgb(VideoReformatter(), frame, _THUMBNAIL_PX)
-    matrix = thumbnail.side_data.get(SideData.DISPLAYMATRIX)  # type: ignore[call-overload]
+    try:
+        matrix = thumbnail.side_data.get(SideData.DISPLAYMATRIX)  # type: ignore[call-overload]
+    except ValueError:  # there is a kind that PyAV has no name for (EXIF, a stereo view): it gives none of them
+        return Orientation(round(frame.rotation / 90) * 90 % 360, False)
     if matrix is None:
         return Orientation(0, False)
     a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].astype(np.float64)

@@ -13,7 +13,15 @@ from typing import NamedTuple
 import av
 
 from fcvideo.errors import VideoError, describe_error
-from fcvideo.video.container import demux, open_file, open_video, reading_error
+from fcvideo.video.container import (
+    demux,
+    encryption_error,
+    is_encrypted,
+    open_file,
+    open_video,
+    other_streams,
+    reading_error,
+)
 from fcvideo.video.cropping import Crop, crop_in
 from fcvideo.video.decode import decode_in_order
 from fcvideo.video.inputs import Source
@@ -45,6 +53,7 @@ class VideoInfo:
     num_frames_from_header: int | None
     size_bytes: int
     pixel_aspect: Fraction  # width by height of one pixel, upright; players stretch the picture by it
+    other_streams: str | None = None  # names the video streams that are not read, for people
     modified_seconds: float | None = None  # as `edition` has them; `probe` leaves them out
     content_hash: str | None = None
 
@@ -58,6 +67,9 @@ def probe(source: Source) -> VideoInfo:
         pictures = decode_in_order(demux(source, container, stream), stream)
         frame = next((picture.frame for picture in pictures if picture.frame is not None), None)
         if frame is None:
+            with open_file(source) as file:
+                if is_encrypted(file):
+                    raise encryption_error(source)
             raise VideoError("no_frames", f"{source.path}: found a video stream without a picture, expected frames")
         rotation_deg, is_mirrored = orientation(frame)
         is_turned = rotation_deg % 180 == 90
@@ -80,6 +92,7 @@ def probe(source: Source) -> VideoInfo:
             num_frames_from_header=stream.frames or None,
             size_bytes=size_bytes,
             pixel_aspect=1 / pixel_aspect if is_turned else pixel_aspect,
+            other_streams=other_streams(container, stream),
         )
 
 

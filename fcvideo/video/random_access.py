@@ -45,7 +45,7 @@ class FrameGrabber:
         self._time_base = self._segments[0].time_base
         self._child: _Child | None = None
         self._shown_pts: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        index, _ = index_packets(self._source)
+        index = index_packets(self._source).packets
         if index is not None and _is_plain(self._source, index, self._time_base, probe(self._source)):
             self._shown_pts = np.sort(index.pts)
             reference = _first_image(self._segments[0])

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from fcvideo.errors import VideoError
 from fcvideo.video.container import demux, open_video, seek_to_key
-from fcvideo.video.decode import Picture, decode_in_order, decode_indexed
+from fcvideo.video.decode import Picture, decode_in_order, decode_indexed, decode_untimed
+from fcvideo.video.inputs import Source
 from fcvideo.video.picture import RgbConverter
-from fcvideo.video.segments import Segment
+from fcvideo.video.segments import Key, Segment
 from fcvideo.video.still import read_still
 
 
@@ -117,26 +118,29 @@ class _Sampler:
 
 
 def _pictures(segment: Segment, threads: int) -> Iterator[tuple[int, Picture]]:
-    """Every frame with its index, from the segment's key frame on, or from the file's first."""
-    if segment.is_indexed and segment.key_pts is not None:
-        jumped = _jump(segment, threads)
-        first = next(jumped, None)
-        # A key frame from which decoding only recovers over time shows nothing at once: then come from the beginning.
-        if first is not None and first.pts == segment.key_pts and first.frame is not None:
-            yield from enumerate(chain([first], jumped), segment.first_frame_index)
-            return
-        jumped.close()
+    """Every frame with its index, from the segment's key frame on or from an earlier one.
+
+    A damaged key frame shows nothing: then reading comes from the key frame before it, or from the beginning.
+    """
+    keys = [segment.earlier_key]
+    if segment.key_pts is not None and segment.key_dts is not None:
+        keys.insert(0, Key(segment.key_pts, segment.key_dts, segment.first_frame_index))
+    for key in keys:
+        if segment.is_indexed and key is not None:
+            jumped = _jump(segment.source, key, threads)
+            first = next(jumped, None)
+            if first is not None and first.pts == key.pts and first.frame is not None:
+                yield from enumerate(chain([first], jumped), key.frame_index)
+                return
+            jumped.close()
     yield from enumerate(_from_beginning(segment, threads))
 
 
-def _jump(segment: Segment, threads: int) -> Generator[Picture]:
-    source, key_pts, key_dts = segment.source, segment.key_pts, segment.key_dts
-    assert key_pts is not None
-    assert key_dts is not None
+def _jump(source: Source, key: Key, threads: int) -> Generator[Picture]:
     with open_video(source, threads) as (container, stream):
-        packets = seek_to_key(source, container, stream, key_pts, key_dts)
+        packets = seek_to_key(source, container, stream, key.pts, key.dts)
         if packets is not None:
-            yield from decode_indexed(packets, key_pts)
+            yield from decode_indexed(packets, key.pts)
 
 
 def _from_beginning(segment: Segment, threads: int) -> Iterator[Picture]:
@@ -147,8 +151,10 @@ def _from_beginning(segment: Segment, threads: int) -> Iterator[Picture]:
         if segment.is_indexed:
             assert segment.first_pts is not None
             pictures = decode_indexed(packets, segment.first_pts)
-        else:
+        elif segment.has_presentation_times:
             pictures = decode_in_order(packets, stream)
+        else:
+            pictures = decode_untimed(packets, stream)
         for picture in pictures:
             num_decoded += picture.frame is not None
             yield picture

@@ -1,12 +1,19 @@
-"""The file systems behind URLs, and where a server may send us: never into a network that the user did not name."""
+"""Files behind URLs: asked for again where a server or the network fails for a moment.
+
+And where a server may send us: never into a network that the user did not name.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import ipaddress
+import os
 import socket
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import fsspec
 
@@ -14,6 +21,84 @@ from fcvideo.errors import VideoError
 
 if TYPE_CHECKING:
     import aiohttp
+
+
+ATTEMPTS, PAUSE_SECONDS = 4, 0.5  # the pause doubles after every failure
+_BLOCK_BYTES = 1 << 20
+_FINAL = (FileNotFoundError, PermissionError, VideoError, ValueError, ImportError)
+_MOMENTARY_STATUS = (408, 425, 429, 500, 502, 503, 504)
+
+
+def open_patiently(scheme: str, url: str) -> IO[bytes]:
+    """A seekable binary file. Errors: those of its file system, once they have come ATTEMPTS times or will not go."""
+    # filesystem(), not fsspec.open(): that would follow chained URLs (a::b)
+    return cast(IO[bytes], _PatientFile(lambda: file_system(scheme).open(url, "rb", block_size=_BLOCK_BYTES)))
+
+
+class _PatientFile(io.RawIOBase):
+    """Opens itself anew and goes on at the same place where reading fails."""
+
+    def __init__(self, start: Callable[[], Any]) -> None:
+        self._start = start
+        self._file: Any = None
+        self._position = 0
+        self._try(lambda file: None)
+
+    def _try(self, call: Callable[[Any], Any]) -> Any:
+        attempt = 1
+        while True:
+            try:
+                if self._file is None:
+                    self._file = self._start()
+                    self._file.seek(self._position)
+                return call(self._file)
+            except Exception as error:  # each file system raises its own kinds
+                if attempt == ATTEMPTS or _is_final(error):
+                    raise
+                self._drop()
+                time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
+                attempt += 1
+
+    def _drop(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(Exception):
+                file.close()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._try(lambda file: file.read(size))
+        self._position += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = self._try(lambda file: file.seek(offset, whence))
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        self._drop()
+        super().close()
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether asking again would give the same answer."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return status not in _MOMENTARY_STATUS
+    return isinstance(error, _FINAL) or refusal_in(error) is not None
 
 
 def file_system(scheme: str) -> fsspec.AbstractFileSystem:

@@ -61,6 +61,12 @@ class SoundTracks:
         """Samples per second, of each stream to be written."""
         return [track.rate for track in self._tracks.values()]
 
+    @property
+    def start_seconds(self) -> Fraction | None:
+        """Of the earliest stream, as its header says it; None where none does."""
+        starts = [(track.source.start_time, track.source.time_base) for track in self._tracks.values()]
+        return min((pts * base for pts, base in starts if pts is not None and base is not None), default=None)
+
     def add_to(self, output: OutputContainer) -> None:
         for track in self._tracks.values():
             track.add_to(output)

@@ -66,6 +66,7 @@ def test_a_row_without_a_time_or_a_face_is_no_fault(tmp_path: Path) -> None:
         (lambda rows: with_value(rows, "w", NAN), "row 2: found a box that is not finite"),
         (lambda rows: with_value(rows, "y", None), "row 2: found a box that is not finite"),
         (lambda rows: with_value(rows, "h", -5.0), "row 2: found a box without width or height"),
+        (lambda rows: with_value(rows, "score", NAN), "row 2: found a score that is not finite"),
         (lambda rows: with_value(rows, "track_id", None), "row 2: found a face without a track"),
         (lambda rows: with_value(rows, "pts_seconds", NAN, row=0), "row 0: found a time that is not finite"),
         (lambda rows: with_value(rows, "frame_index", None), "row 2: found no number of the frame"),

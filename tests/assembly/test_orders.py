@@ -29,8 +29,8 @@ def test_several_results_go_into_a_folder_under_names_of_their_own():
     pairs = [(source, target) for source in sources("/v/a.mp4", "/w/A.mkv", "https://x.org/c.mp4?key=1")]
     place, orders = reenacted(pairs, None)
     assert [str(order.path) for order in orders] == [
-        "reenacted/a-b.mp4",
-        "reenacted/A-b-2.mp4",
+        "reenacted/a.mp4-b.jpg.mp4",
+        "reenacted/A.mkv-b.jpg.mp4",
         "reenacted/c-b.mp4",
     ]
     assert place.record_path == Path("reenacted/renderings.json")

@@ -53,6 +53,19 @@ class PoisonedReader(LoggingReader):
             yield frame
 
 
+class LateKilledReader(ShortSegments):
+    """The machine ends its process behind frame 300 of any file, while there is a file of the name VIDEO.scarce."""
+
+    segment_seconds = 60.0
+
+    def frames(self, segment: Segment) -> Iterator[Frame]:
+        for frame in super().frames(segment):
+            if frame.frame_index == 300 and Path(f"{segment.source.path}.scarce").exists():
+                time.sleep(0.1)  # what was handed on is on its way
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield frame
+
+
 class KilledReader(ShortSegments):
     """Dies at the beginning of any file of the name `poison`, and leaves nothing behind."""
 

@@ -6,7 +6,9 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import NoReturn
 
+from fcvideo.assembly.join_process import Finisher
 from fcvideo.rendering.segment import Piece, Rendered, SegmentRenderer
 from fcvideo.survey.reading import FaceReader
 
@@ -44,3 +46,19 @@ class PoisonedRenderer(SegmentRenderer):
         if Path(piece.segment.source.path).stem == "poison" and piece.segment.index == 1:
             os.kill(os.getpid(), signal.SIGSEGV)
         return super().render(piece)
+
+
+class DyingFinisher(Finisher):
+    """Dies over whatever it is to join."""
+
+    def join(self, *_: object) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        raise AssertionError
+
+
+class BlindFinisher(Finisher):
+    """Dies over whatever target it is to look at."""
+
+    def find_target(self, *_: object) -> NoReturn:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        raise AssertionError

@@ -16,6 +16,7 @@ from fcvideo.errors import InputError, ModelError, OutputError
 from tests.jobs.embedding import assert_same_tables, run, videos_of
 from tests.jobs.readers import (
     BrokenReader,
+    LateKilledReader,
     LoggingReader,
     PoisonedPlanner,
     PoisonedReader,
@@ -246,6 +247,31 @@ def test_a_poisoned_video_ends_as_crashed_and_the_others_are_done(
     assert opened_segments(poison) == [0, 0]
     assert run(poison, video, half, out=out, model=model, reader=PoisonedReader)["exit_code"] == 3
     assert opened_segments(poison) == [0, 0]
+
+
+def test_a_lack_of_memory_keeps_the_rows_before_it_and_is_tried_again(
+    tmp_path: Path, model: Path, make_video: MakeVideo
+):
+    out, video = tmp_path / "e.parquet", make_video(tmp_path / "long.mp4", num_frames=400, gop=100)
+    scarce = tmp_path / "long.mp4.scarce"
+    scarce.touch()
+    summary = run(video, out=out, model=model, reader=LateKilledReader)
+    assert (summary["exit_code"], summary["failed"], summary["frames"]) == (3, 1, 256)  # a whole chunk
+    (row,) = videos_of(out).values()
+    assert row["status"] == "error"
+    assert "no memory left?" in row["error"]
+    scarce.unlink()
+    assert run(video, out=out, model=model, reader=LateKilledReader)["frames"] == 400
+
+
+def test_videos_that_failed_for_good_are_tried_again_when_told(
+    tmp_path: Path, model: Path, video: Path, make_video: MakeVideo
+):
+    out, poison = tmp_path / "e.parquet", make_video(tmp_path / "poison.mp4", num_frames=10)
+    assert run(poison, video, out=out, model=model, reader=PoisonedReader)["failed"] == 1
+    assert run(poison, video, out=out, model=model, retry="errors")["failed"] == 1
+    assert run(poison, video, out=out, model=model, retry="failed")["failed"] == 0
+    assert opened_segments(video) == [0, 1, 2]
 
 
 def test_a_video_that_kills_the_planner_ends_as_crashed(tmp_path: Path, model: Path, video: Path):

@@ -15,10 +15,11 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from fcvideo.config import EvaluateSettings, resolve
+from fcvideo.config import EvaluateSettings
 from fcvideo.errors import InputError, ResourceError, SettingsError
 from fcvideo.jobs.evaluate import PROBED, evaluate
 from fcvideo.running import devices
+from fcvideo.settings import resolve
 from tests.evaluation.datasets import jpeg, write_csv, write_parquet
 from tests.tables.rows import face_rows
 

@@ -68,7 +68,7 @@ def test_folders_keep_their_shape(
     summary = run_frontalize(videos, model=tiny_model, out=f"{out}/", start=1.0, duration=0.2)
     assert (summary["exit_code"], summary["outputs"], summary["failed"]) == (3, 3, 2)
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
-    assert written == ["a/x-2.mp4", "a/x.mp4", "renderings.json", "y.jpg"]
+    assert written == ["a/x.mov.mp4", "a/x.mp4", "renderings.json", "y.jpg"]
     assert Image.open(out / "y.jpg").size == (64, 64)
     record = json.loads((out / "renderings.json").read_text())["outputs"]
     assert (record["text.mp4"]["status"], record["bars.mp4"]["status"]) == ("not_media", "no_face")

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fcvideo.assembly.task import Stages
-from tests.jobs.renderers import LoggingRenderer, SomeSegments, begun_segments
-from tests.jobs.rendering import faces_of, leftovers, run_frontalize, sound_of, write_clip
+from fcvideo.errors import InputError
+from tests.jobs.renderers import BlindFinisher, DyingFinisher, LoggingRenderer, SomeSegments, begun_segments
+from tests.jobs.rendering import (
+    TIMES,
+    faces_of,
+    leftovers,
+    pictures_of,
+    run_frontalize,
+    run_reenact,
+    sound_of,
+    write_clip,
+)
 
 ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "examples" / "astronaut.mp4"
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -55,3 +69,32 @@ def test_finished_segments_are_not_rendered_again(tmp_path: Path, tiny_model: Pa
     assert out.read_bytes() == undisturbed.read_bytes()
     assert sound_of(out) == sound_of(video)
     assert leftovers(tmp_path) == []
+
+
+def test_what_is_rendered_stays_when_joining_fails(tmp_path: Path, tiny_model: Path):
+    video = write_clip(tmp_path / "clip.mp4", faces_of(SAMPLE, 72, (192, 192)))
+    out, stages = tmp_path / "a.mp4", Stages(SomeSegments, LoggingRenderer)
+    run = {"model": tiny_model, "out": str(out), "duration": 1.6}
+    failed = run_frontalize(video, stages=replace(stages, finisher=DyingFinisher), **run)
+    num_segments = len(begun_segments(video))
+    (row,) = json.loads((tmp_path / ".a.mp4.json").read_text())["outputs"].values()
+    assert (failed["exit_code"], row["status"], out.exists()) == (3, "error", False)
+    assert f"its {num_segments} segments are kept, but not joined: " in row["error"]
+    assert "SIGSEGV" in row["error"]
+    assert run_frontalize(video, stages=stages, **run)["exit_code"] == 0
+    assert len(begun_segments(video)) == num_segments > 2
+    assert len(pictures_of(out)) == sum(500 <= time < 2100 for time in TIMES)
+    assert leftovers(tmp_path) == []
+
+
+def test_what_is_rendered_stays_when_a_target_is_lost(tmp_path: Path, tiny_model: Path):
+    video = write_clip(tmp_path / "clip.mp4", faces_of(SAMPLE, 72, (192, 192)))
+    face = tmp_path / "face.png"
+    Image.fromarray(faces_of(SAMPLE, 1, (192, 192))[0]).save(face)
+    run = {"target": face, "model": tiny_model, "out": str(tmp_path / "a.mp4"), "duration": 1.6}
+    run_reenact(video, stages=Stages(SomeSegments, LoggingRenderer, DyingFinisher), **run)
+    num_segments = len(begun_segments(video))
+    with pytest.raises(InputError, match="killed the process"):
+        run_reenact(video, stages=Stages(SomeSegments, LoggingRenderer, BlindFinisher), **run)
+    assert run_reenact(video, stages=Stages(SomeSegments, LoggingRenderer), **run)["exit_code"] == 0
+    assert len(begun_segments(video)) == num_segments > 2

@@ -122,3 +122,10 @@ def test_a_result_without_its_videos_table_is_an_unfinished_one(tmp_path: Path):
 def test_a_place_without_a_name_is_refused():
     with pytest.raises(OutputError, match="expected the name"):
         Result("./")
+
+
+def test_a_place_whose_companions_have_no_names_is_refused():
+    assert len(Result(f"{'a' * 240}.parquet").videos_path.name) == 255
+    for out in (f"{'a' * 241}.parquet", f"{'a' * 241}/"):
+        with pytest.raises(OutputError, match=r"256 bytes, expected at most 255, for \.videos\.parquet beside"):
+            Result(out)

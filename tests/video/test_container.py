@@ -18,6 +18,7 @@ import pytest
 from av.stream import Disposition
 
 from fcvideo.errors import VideoError
+from fcvideo.video import remote
 from fcvideo.video.container import DEMUXERS, demux, open_video, with_kind
 from fcvideo.video.inputs import Source
 from fcvideo.video.probe import fingerprint, probe
@@ -141,6 +142,19 @@ class RangeHandler(SimpleHTTPRequestHandler):
         pass
 
 
+class ShakyHandler(RangeHandler):
+    """Every third answer is that of a server with too much to do."""
+
+    num_requests = 0
+
+    def do_GET(self) -> None:
+        type(self).num_requests += 1
+        if self.num_requests % 3 == 1:
+            self.send_error(503)
+            return
+        super().do_GET()
+
+
 class PlainHandler(RangeHandler):
     has_ranges = False
 
@@ -256,3 +270,26 @@ def test_a_stream_that_appears_late_ends_nothing(tmp_path: Path, make_video: Cal
     with open_video(source) as (container, stream):
         late: Any = LateStream()
         assert len(list(demux(source, late, stream))) == 6
+
+
+def test_a_server_that_fails_for_a_moment_is_asked_again(
+    tmp_path: Path, make_video: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(remote, "_BLOCK_BYTES", 1 << 14)
+    make_video(tmp_path / "v.mp4", num_frames=60, size=(320, 240), options={"x264-params": "qp=4"})
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(ShakyHandler, directory=str(tmp_path)))
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    try:
+        base = f"http://127.0.0.1:{httpd.server_port}"
+        source = Source(f"{base}/v.mp4", "v.mp4")
+        frames = [frame for segment in plan_segments(source) for frame in read_frames(segment)]
+        assert [frame_number(frame.image) for frame in frames if frame.image is not None] == list(range(60))
+        assert ShakyHandler.num_requests >= 4
+        before = ShakyHandler.num_requests
+        with pytest.raises(VideoError, match="cannot be opened"):
+            probe(Source(f"{base}/gone.mp4", "gone.mp4"))
+        assert ShakyHandler.num_requests - before <= 4  # what is not there is asked for no further
+    finally:
+        httpd.shutdown()
+        httpd.server_close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from fcvideo.video.inputs import Source
 from fcvideo.video.read import read_frames
 from fcvideo.video.segments import plan_segments
+from tests.conftest import frame_number
 
 
 def rows(path: Path, segment_seconds: float, fps: float | None = None) -> list[tuple]:
@@ -41,3 +43,15 @@ def test_segments_in_a_row_are_the_whole(media: Path, name: str, seconds: float,
     assert len(plan_segments(Source(str(media / name), name), seconds)) == num_segments
     assert rows(media / name, seconds) == rows(media / name, 1e6)
     assert rows(media / name, seconds, fps=3.7) == rows(media / name, 1e6, fps=3.7)
+
+
+def test_recordings_joined_to_each_other_lose_nothing(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    joined = tmp_path / "joined.ts"
+    for number, start in enumerate((20_000, 10_000, 1_000)):
+        part = make_video(tmp_path / f"{number}.ts", 12, pts=[start + 40 * i for i in range(12)], b_frames=2)
+        joined.open("ab").write(part.read_bytes())
+    (segment,) = plan_segments(Source(str(joined), "joined.ts"), segment_seconds=0.1)
+    frames = list(read_frames(segment))
+    assert [frame.frame_index for frame in frames] == list(range(36))
+    assert [frame_number(frame.image) for frame in frames] == [*range(12)] * 3
+    assert [round(frame.pts_seconds) for frame in frames[::12]] == [20, 10, 1]
