@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import hashlib
 import json
@@ -102,3 +103,38 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class FolderLock:
+    """Keeps all other processes of fcvideo out of a folder, as long as it is held; a process that dies lets go."""
+
+    def __init__(self, folder: Path, name: str = "lock") -> None:
+        self.folder, self._path = folder, folder / name
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Makes the folder where there is none. Errors: OutputError where another process is at work in it."""
+        try:
+            while self._descriptor is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._try()
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot be written ({error.strerror or error})") from None
+
+    def _try(self) -> None:
+        descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise OutputError(f"{self.folder}: another fcvideo is at work here") from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), self._path.stat()):
+                self._descriptor = descriptor
+                return
+        os.close(descriptor)  # whoever had it has just removed the folder
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -178,8 +178,9 @@ def decode_jpeg(data: bytes, side_px: int) -> np.ndarray:
 class PairSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, clip) for one rank, from `first_step` on, for ever.
 
-    Of a store `WithStills`, each batch takes `num_stills` of its pairs from the stills. Every rank takes its own
-    stretch of the same global batch, so that ranks together see what one rank would.
+    Of a store `WithStills`, each batch takes `num_stills` of its pairs from the stills. Ranks take their shares of the
+    same global batch in turn, two pairs at a time: so neighbours stay neighbours, the first part of all shares is the
+    first part of the batch, and ranks together see what one rank would.
     """
 
     def __init__(
@@ -194,8 +195,8 @@ class PairSampler(Sampler[list[tuple[int, int]]]):
     ) -> None:
         assert num_pairs % world_size == 0
         self.seed, self.first_step = seed, first_step
-        share = num_pairs // world_size
-        self.share = slice(rank * share, (rank + 1) * share)
+        turn = 2 if num_pairs // world_size % 2 == 0 else 1
+        self._own = [place for place in range(num_pairs) if place // turn % world_size == rank]
         num_clips = count_clips(store)
         groups = np.array([store.row_group(clip) for clip in range(len(store))])
         self._clips = _Shuffled(np.arange(num_clips), groups[:num_clips], num_pairs - num_stills, seed)
@@ -209,7 +210,7 @@ class PairSampler(Sampler[list[tuple[int, int]]]):
             if self._stills is not None:
                 both = batch + self._stills.batch(step)
                 batch = [both[i] for i in np.random.default_rng([self.seed, step]).permutation(len(both))]
-            yield batch[self.share]
+            yield [batch[place] for place in self._own]
 
 
 class _Shuffled:

@@ -11,12 +11,13 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fcvideo.atomic import FolderLock
 from fcvideo.clips.pairs import Store, WithStills, count_clips
 from fcvideo.clips.shards import UNFINISHED
 from fcvideo.clips.store import ClipStore
@@ -39,6 +40,7 @@ from fcvideo.video.kind import VIDEO_SUFFIXES
 RESULTS = ("checkpoints", "curves", "sheets", "model")  # what a run leaves in OUT, and --overwrite removes
 BEFORE_STAGES = {FIRST_PICTURES: "first pictures", LESSON: "lesson"}
 POLL_SECONDS = 0.5
+GRACE_SECONDS = 5.0  # in which ranks that have all met a fault of ours end by themselves
 
 Report = dict[str, Any]
 
@@ -58,7 +60,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
         if settings.dry_run and _holds_videos(settings.data):
             return prepare(_prepare_settings(settings)) | {"prepared_first": True}
         store = open_store(settings)
-        with _ranks(settings, num_gpus) as ranks:
+        with _ranks(settings, num_gpus) as ranks, ExitStack() as ranks_done:
             summary = {"out": given.out, "workers": ranks.num_workers, "device": ranks.device}
             summary |= {
                 "clips": count_clips(store),
@@ -69,6 +71,9 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             }
             if settings.dry_run:
                 return summary | _count_steps(settings, store) | {"dry_run": True}
+            lock = FolderLock(Path(settings.out), ".lock")
+            lock.take()
+            ranks_done.callback(lock.release)
             _begin_folder(settings)
             show = _Show(reporter)
             if ranks.uses_ray:
@@ -278,12 +283,17 @@ def _start_thread(call: Callable[[], Any]) -> Future[Any]:
 
 
 def _watch(fit: Future[Any], board: Any, show: _Show) -> None:
+    """Until all ranks are done, or one met a fault of ours: the others may wait for it for ever."""
     import ray
 
     while True:
         is_done = bool(wait([fit], timeout=POLL_SECONDS).done)
         for report in ray.get(board.take.remote()):
             show.start() if report is None else show.report(report)
+        if not is_done and isinstance(ray.get(board.outcome.remote()), FcvideoError):
+            is_done = bool(wait([fit], timeout=GRACE_SECONDS).done)
+            if not is_done:
+                return
         if is_done:
             fit.result()
             return
@@ -299,7 +309,7 @@ def _root_cause(error: BaseException) -> str:
 
 
 class _Board:
-    """Where rank 0 leaves its reports for the driver to fetch."""
+    """Where rank 0 leaves its reports, and any rank its fault, for the driver to fetch."""
 
     def __init__(self) -> None:
         self._reports: list[Report | None] = []
@@ -314,14 +324,16 @@ class _Board:
         return reports
 
     def finish(self, outcome: Report | FcvideoError) -> None:
-        self._outcome = outcome
+        """Of several the first counts, and any fault before a result."""
+        if self._outcome is None or (isinstance(outcome, FcvideoError) and isinstance(self._outcome, dict)):
+            self._outcome = outcome
 
     def outcome(self) -> Report | FcvideoError | None:
         return self._outcome
 
 
 def _run_worker(config: dict[str, Any]) -> None:
-    """What each rank does. Faults of ours meet every rank alike and are no reason to start again; all else is Ray's."""
+    """What each rank does. A fault of ours, on whatever rank, is no reason to start again; all else is Ray's."""
     import ray
     import ray.train
     from ray.train.torch import get_device
@@ -343,5 +355,5 @@ def _run_worker(config: dict[str, Any]) -> None:
         outcome = _run(settings, open_store(settings), rank, on_report)
     except FcvideoError as error:
         outcome = error
-    if is_first:
+    if is_first or isinstance(outcome, FcvideoError):
         ray.get(board.finish.remote(outcome))

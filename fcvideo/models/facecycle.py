@@ -61,7 +61,21 @@ class FaceCycleConfig:
         if unknown := sorted(values.keys() - known):
             raise ModelError(f"config.json: unknown key {unknown[0]!r}; is the model of a later version?")
         plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        for spec in dataclasses.fields(cls):
+            if spec.name in plain and not _is_like(plain[spec.name], spec.default):
+                raise ModelError(f"config.json: {spec.name}: found {plain[spec.name]!r}, expected {spec.type}")
         return cls(**plain)
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value has the default's type; sizes are positive."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and len(value) > 0 and all(_is_like(item, default[0]) for item in value)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, int) and not isinstance(default, bool):
+        return type(value) is int and value >= 0
+    return type(value) is type(default)
 
 
 PRESETS = {

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from fcvideo.atomic import make_folder, written_atomically
-from fcvideo.errors import ModelError
+from fcvideo.errors import ModelError, describe_error
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WEIGHTS_HASH = "weights_sha256"  # in the config
 MEAN_FACE = "mean_face.png"  # a file that a model may have: what rendering shows as its mean face
 
 
@@ -47,9 +51,20 @@ def load_config(name: str) -> FaceCycleConfig:
     """The sizes and the framing of a model, without its weights. Errors: ModelError."""
     folder = locate_model(name)
     try:
-        return FaceCycleConfig.from_dict(json.loads((folder / CONFIG).read_text())["facecycle"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder / CONFIG}: cannot be read ({type(error).__name__}: {error})") from None
+        return FaceCycleConfig.from_dict(_read_config(folder)["facecycle"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / CONFIG}: cannot be read ({describe_error(error)})") from None
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Errors: ModelError."""
+    try:
+        found = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{folder / CONFIG}: cannot be read ({describe_error(error)})") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"{folder / CONFIG}: found {type(found).__name__}, expected an object with the model's sizes")
+    return found
 
 
 def load_model(name: str) -> FaceCycle:
@@ -57,18 +72,45 @@ def load_model(name: str) -> FaceCycle:
     from safetensors.torch import load_file
 
     folder, config = locate_model(name), load_config(name)
+    expected = _read_config(folder).get(WEIGHTS_HASH)  # models of earlier versions have none
     try:
+        if expected is not None and file_hash(folder / WEIGHTS) != expected:
+            raise ModelError(f"{folder}: {WEIGHTS} is not the one that {CONFIG} names; was writing it interrupted?")
         weights = load_file(folder / WEIGHTS)
     except OSError as error:
-        raise ModelError(f"{folder}: cannot be read ({type(error).__name__}: {error})") from None
+        raise ModelError(f"{folder}: cannot be read ({describe_error(error)})") from None
+    except ModelError:
+        raise
     except Exception as error:  # safetensors raises its own error, which is a plain Exception
         raise ModelError(f"{folder / WEIGHTS}: not a safetensors file ({error})") from None
+    check_sizes(folder, FaceCycle, config, {name: tuple(tensor.shape) for name, tensor in weights.items()})
     model = FaceCycle(config)
-    missing, unexpected = model.load_state_dict({k: v.float() for k, v in weights.items()}, strict=False)
-    if missing or unexpected:
-        odd = (missing or unexpected)[0]
-        raise ModelError(f"{folder}: weights and {CONFIG} do not agree, first at {odd!r}")
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return model.eval()
+
+
+def check_sizes(
+    folder: Path, network: Callable[[Any], nn.Module], config: Any, shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Whether weights of these shapes are those of a network of these sizes, of which nothing is made in memory.
+
+    Errors: ModelError, which names the first that is not.
+    """
+    try:
+        with torch.device("meta"):
+            expected = {name: tuple(tensor.shape) for name, tensor in network(config).state_dict().items()}
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        raise ModelError(f"{folder / CONFIG}: found sizes that no network has ({describe_error(error)})") from None
+    for name in sorted(expected.keys() | shapes.keys()):
+        if expected.get(name) != shapes.get(name):
+            raise ModelError(
+                f"{folder}: weights and {CONFIG} do not agree, first at {name!r}: found {_shape(shapes.get(name))}, "
+                f"expected {_shape(expected.get(name))}; was writing it interrupted?"
+            )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "nothing" if shape is None else " x ".join(map(str, shape)) or "one number"
 
 
 def save_model(
@@ -76,6 +118,7 @@ def save_model(
 ) -> None:
     """Writes config.json and model.safetensors, each whole or not at all; half precision by default.
 
+    The config, written last, names the weights that belong to it, so that a stop between the two is noticed.
     `kind` is the sizes' key in config.json; of the weights, those whose names begin with one of `parts` are kept.
     """
     from safetensors.torch import save
@@ -87,18 +130,26 @@ def save_model(
         for key, value in model.state_dict().items()
         if key.startswith(parts)
     }
-    config = {kind: dataclasses.asdict(model.config)}
+    config: dict[str, Any] = {kind: dataclasses.asdict(model.config)}
+    data = save(state)
+    config |= {WEIGHTS_HASH: hashlib.sha256(data).hexdigest()}
+    with written_atomically(folder / WEIGHTS) as unfinished:
+        unfinished.write_bytes(data)
     with written_atomically(folder / CONFIG) as unfinished:
         unfinished.write_text(json.dumps(config, indent=2) + "\n")
-    with written_atomically(folder / WEIGHTS) as unfinished:
-        unfinished.write_bytes(save(state))
 
 
 def model_hash(name: str) -> str:
     """sha256 of config and weights: what makes two embeddings comparable."""
     folder = locate_model(name)
-    digest = hashlib.sha256((folder / CONFIG).read_bytes())
-    with (folder / WEIGHTS).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    return file_hash(folder / CONFIG, folder / WEIGHTS)
+
+
+def file_hash(*paths: Path) -> str:
+    """sha256 of the files' content, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()

@@ -8,13 +8,10 @@ lock                         held by the process that works here
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fcvideo.atomic import clear_leftovers, remove_folder, write_json, written_atomically
+from fcvideo.atomic import FolderLock, clear_leftovers, remove_folder, write_json, written_atomically
 from fcvideo.errors import OutputError
 from fcvideo.tables.schema import DICTIONARY_COLUMNS, metadata_of, with_metadata
 
@@ -78,7 +75,7 @@ class Parts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock: int | None = None
+        self._lock = FolderLock(folder)
 
     def run(self) -> dict[str, Any]:
         """What `claim` wrote down: `identity`, and `replaces`, the inputs with which the result there is thrown away.
@@ -115,12 +112,8 @@ class Parts:
 
         Errors: OutputError where another process is at work, or another identity was.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            clear_leftovers(self.folder.parent, self.folder.name)
-            self._take_lock()
-        except OSError as error:
-            raise OutputError(f"{self.folder}: cannot be written ({error.strerror or error})") from None
+        self._lock.take()
+        clear_leftovers(self.folder.parent, self.folder.name)
         begun = self.begun(identity, inputs, overwrite=overwrite)
         if overwrite and not begun.is_resumed:
             for folder in self._video_folders():
@@ -128,26 +121,8 @@ class Parts:
         write_json(self.folder / "run.json", {"identity": identity, "replaces": inputs if begun.replaces else None})
         return begun
 
-    def _take_lock(self) -> None:
-        path = self.folder / "lock"
-        while True:
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
-                raise OutputError(f"{self.folder}: another fcvideo is at work here") from None
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    self._lock = descriptor
-                    return
-            os.close(descriptor)  # whoever had it has just removed the folder
-            self.folder.mkdir(parents=True, exist_ok=True)
-
     def release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def remove(self, keys: Iterable[str]) -> None:
         """Drops the videos that are in the result now; and the whole folder, unless it holds others of another call."""

@@ -36,7 +36,7 @@ from fcvideo.training.landmarks import LandmarkFinder, follow
 from fcvideo.training.lesson import teach
 from fcvideo.training.plan import count_steps, make_model, num_lesson_images, num_stills, resolve_recipe
 from fcvideo.training.recipes import Recipe, Schedule
-from fcvideo.training.replicas import average_numbers
+from fcvideo.training.replicas import average_numbers, check_agreement, of_first
 from fcvideo.training.stages import PERCEPTUAL_DEPTH, ExpressionStage, IdentityStage, Stage
 
 COMPONENT_IMAGES = 6000  # whose features the components are taken from
@@ -82,10 +82,11 @@ class Run:
         self.on_report = on_report or (lambda _: None)
         self.device = torch.device(rank.device)
         self.recipe = recipe
-        if recipe.batch_size % (2 * rank.world_size):
+        least = 2 * rank.world_size
+        if recipe.batch_size % least or recipe.batch_size < 2 * least:  # a pair is set against another one
             raise SettingsError(
-                f"batch_size: found {recipe.batch_size}, expected a multiple of {2 * rank.world_size}"
-                f" (pairs, over {rank.world_size} workers)"
+                f"batch_size: found {recipe.batch_size}, expected a multiple of {least}, at least {2 * least}"
+                f" (pairs, two or more to each of {rank.world_size} workers)"
             )
         self.autocast = _autocast_type(settings.precision, self.device)
         torch.manual_seed(settings.seed)
@@ -161,7 +162,8 @@ class Run:
         }
 
     def restore(self) -> None:
-        state = load_checkpoint(self.folder / "checkpoints", self.identity)
+        """From the newest checkpoint that the first rank finds, whatever the others see."""
+        state = of_first(lambda: load_checkpoint(self.folder / "checkpoints", self.identity), self.device)
         if state is None:
             self._begin()
             self.average = WeightAverage(self.model, self.recipe.average_decay)
@@ -222,6 +224,7 @@ class Run:
             yield Views(self._images(pair), self._images(another_view(pair, self.recipe.augmentation, rng)), found)
 
     def train_stage(self, number: int, first_step: int) -> None:
+        check_agreement(f"{self.folder}: stage and step to go on from", (number, first_step))
         stage, schedule, num_steps = self.stages[number], self.schedules[number], self.num_steps[number]
         self.model.train()
         encoders, decoder = stage.enable()
@@ -340,9 +343,14 @@ class Run:
         self.on_report(progress | losses)
 
     def _save(self, position: tuple[int, int] | None, optimizer: torch.optim.Optimizer | None) -> None:
-        """Every rank holds the same weights, so rank 0 alone writes."""
+        """Every rank holds the same weights, so rank 0 alone writes.
+
+        Errors: TrainingError, and nothing is written, where a weight is not a finite number; OutputError.
+        """
         if self.rank.rank:
             return
+        if odd := next((name for name, w in self.model.named_parameters() if not torch.isfinite(w).all()), None):
+            raise TrainingError(f"{self.folder}: a weight of {odd} is not finite; the checkpoint before it is kept")
         state = {
             "identity": self.identity,
             "model": self.model.state_dict(),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fcvideo.models.warp import flow_at_points
+from fcvideo.training.replicas import gather_over_replicas, gather_with_gradients, replica_rank
 
 SSIM_WINDOW_PX = 11
 SSIM_DEVIATION_PX = 1.5
@@ -131,12 +132,14 @@ def carried(forward_flow: Tensor, landmarks: Tensor) -> Tensor:
 
 
 def same_person(codes: Tensor, persons: Tensor, temperature: float = 0.1) -> Tensor:
-    """Contrast by cosine: a code (B, D) should be told from all others in the batch by those of its person (B,).
+    """Contrast by cosine: a code (B, D) should be told from all others by those of its person (B,), over all ranks.
 
     Khosla et al. 2020, "Supervised Contrastive Learning", equation 2.
     """
     alike = torch.nn.functional.normalize(codes.float(), dim=1)
-    itself = torch.eye(len(codes), dtype=torch.bool, device=codes.device)
-    same = (persons[:, None] == persons[None]) & ~itself
-    chance = (alike @ alike.T / temperature).masked_fill(itself, -1e9).log_softmax(dim=1)
+    everyone, everyones = gather_with_gradients(alike), gather_over_replicas(persons)
+    own = torch.arange(len(codes), device=codes.device) + replica_rank() * len(codes)
+    itself = torch.nn.functional.one_hot(own, len(everyone)).bool()
+    same = (persons[:, None] == everyones[None]) & ~itself
+    chance = (alike @ everyone.T / temperature).masked_fill(itself, -1e9).log_softmax(dim=1)
     return -((chance * same).sum(dim=1) / same.sum(dim=1).clamp_min(1)).mean()
