@@ -33,7 +33,7 @@ BACKBONE = {
 
 
 def read_weights(original: onnx.ModelProto) -> Weights:
-    """Weights under the names of `fcvideo.faces.yunet.YuNet`.
+    """Weights under the names of `fcvideo.models.yunet.YuNet`.
 
     The original names only the layers that no batch normalisation was folded into: a depthwise layer is known
     as the one that reads what a named pointwise layer wrote.
