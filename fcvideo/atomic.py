@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import Any
 
-from fcvideo.errors import OutputError
+from fcvideo.errors import OutputError, cannot_be_written
 
 UNFINISHED_SUFFIX = ".unfinished"
 MAX_NAME_BYTES = 255  # of one file's name, on nearly every file system
@@ -27,7 +27,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        raise cannot_be_written(folder, error) from None
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
         _flush(path.parent)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise cannot_be_written(path, error) from error
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
@@ -119,7 +119,7 @@ class FolderLock:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._try()
         except OSError as error:
-            raise OutputError(f"{self.folder}: cannot be written ({error.strerror or error})") from None
+            raise cannot_be_written(self.folder, error) from None
 
     def _try(self) -> None:
         descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644)

@@ -17,6 +17,8 @@ Mask = Literal["face", "blur", "box"]
 Codec = Literal["h264", "hevc", "av1"]
 EvaluationTask = Literal["expression", "pose", "verification", "identity-kept", "reconstruction", "leakage"]
 
+PUBLISHED_SIDE_FACTOR = 1.45  # heights of the detector's box that a crop is wide, measured on published VoxCeleb crops
+
 DEFAULT_MODEL = "facecycle-64-small"
 
 
@@ -103,7 +105,9 @@ class PrepareSettings(SamplingSettings):
     crop_side: int = setting(
         96, "Side of the stored crops in pixels; more than the model's, so that training can jitter.", minimum=16
     )
-    side_factor: float = setting(1.45, "Side of the square crop, in heights of the detector's box.", minimum=0.5)
+    side_factor: float = setting(
+        PUBLISHED_SIDE_FACTOR, "Side of the square crop, in heights of the detector's box.", minimum=0.5
+    )
 
 
 @dataclass(frozen=True)

@@ -76,3 +76,12 @@ class TrainingError(FcvideoError):
 def describe_error(error: BaseException) -> str:
     """One line: the kind and its text."""
     return public_text(" ".join(f"{type(error).__name__}: {error}".split()))
+
+
+def first_line(error: BaseException) -> str:
+    """What the first line of its text says, or its kind where it has none: libraries' errors may be pages long."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def cannot_be_written(place: object, error: OSError) -> OutputError:
+    return OutputError(f"{place}: cannot be written ({error.strerror or error})")

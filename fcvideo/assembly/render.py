@@ -26,7 +26,7 @@ from fcvideo.config import RenderSettings
 from fcvideo.errors import InputError, SettingsError, VideoError
 from fcvideo.faces.cover import WEAK_SCORE
 from fcvideo.faces.crop import Framing
-from fcvideo.models.store import load_config, load_model, locate_model, model_hash
+from fcvideo.models.store import load_model, open_model
 from fcvideo.rendering.motion_plan import Wish
 from fcvideo.rendering.portrait import PortraitPainter
 from fcvideo.rendering.renderer import SIZE_PX, Rendering
@@ -70,9 +70,7 @@ class _Run:
         refuse_idle(settings, task)
         self.coding = Coding(settings.codec, Coding.crf if settings.crf is None else settings.crf, settings.lossless)
         self.window = Window(settings.start, settings.duration)
-        self.config = load_config(settings.model)
-        self.model = str(locate_model(settings.model).absolute())
-        self.model_hash = model_hash(settings.model)
+        self.model = open_model(settings.model)
         self.gpus = claim_gpus(settings, stack)
         self.precision = choose_precision(settings, self.gpus)
         self.wish = Wish(settings.face, read_point(settings.at), settings.smooth_codes, False, task.is_relative)
@@ -96,7 +94,8 @@ class _Run:
         return {
             "version": __version__,
             "command": task.kind,
-            "model_hash": self.model_hash,
+            "model_hash": self.model.hash,
+            "mean_face": self.model.mean_face_hash if task.kind == "deidentify" else None,
             "compose": task.compose,
             "neutral": task.neutral,
             "mask": task.mask,
@@ -141,7 +140,7 @@ class _Run:
         # What needs seconds to start, starts now.
         execution = Execution(self.settings, self.gpus, self.stages.renderer, self.reporter, self.stack)
         survey = None if all(order.source.is_table for order in orders) else self._survey()
-        mark = Mark(self.task.kind, self.settings.model, self.model_hash, __version__, self.task.compose == "paste")
+        mark = Mark(self.task.kind, self.model.name, self.model.hash, __version__, self.task.compose == "paste")
         has_sound = self.settings.audio == "copy"
         finishing = Finishing(
             self.stages.finisher, mark, has_sound=has_sound, is_excerpt=self.window.is_excerpt, stack=self.stack
@@ -200,7 +199,7 @@ class _Run:
             path = folder / f"{video_key(target.name)}.npz"
             try:
                 note = finishing.find_target(
-                    target, self.task.choice, self.model, settings.min_face, settings.score, path
+                    target, self.task.choice, str(self.model.folder), settings.min_face, settings.score, path
                 )
                 files[target] = path
                 if note is not None:
@@ -215,7 +214,7 @@ class _Run:
 
     def _survey(self) -> Survey:
         encoding = Encoding(
-            model=self.model,
+            model=str(self.model.folder),
             precision=self.precision,
             batch_size=None,
             cycle_error=False,
@@ -223,7 +222,7 @@ class _Run:
             parts_folder=self.parts.folder,
         )
         score = min(self.settings.score, WEAK_SCORE) if self.task.covers else None
-        looking = make_looking(self.settings, self.config, score=score, scales=self.scales)
+        looking = make_looking(self.settings, self.model.config, score=score, scales=self.scales)
         return Survey(self.settings, self.stages.reader, looking, encoding, self.gpus, self.reporter, self.stack)
 
     def _look_at(self, orders: Sequence[Order], survey: Survey | None) -> Looked:
@@ -260,14 +259,14 @@ class _Run:
         planned = self._plan_sources(orders, sources)
         rendering = Rendering(
             kind=task.kind,
-            model=self.model,
+            model=str(self.model.folder),
             precision=self.precision,
             compose=task.compose,
             size_px=settings.size or SIZE_PX,
             neutral=task.neutral,
             mask=task.mask,
         )
-        framing = Framing.of(self.config)
+        framing = Framing.of(self.model.config)
         return [
             plan_order(
                 order,
@@ -285,7 +284,9 @@ class _Run:
     def _plan_sources(self, orders: Sequence[Order], sources: Looked) -> dict[str, PlannedSource]:
         painter = None
         if self.task.is_relative:
-            painter = PortraitPainter(load_model(self.model), "cuda" if self.gpus else "cpu", self.precision)
+            painter = PortraitPainter(
+                load_model(str(self.model.folder)), "cuda" if self.gpus else "cpu", self.precision
+            )
         planned = {}
         self.reporter.begin("choosing faces", len(sources))
         for done, source in enumerate({order.source.key: order.source for order in orders}.values(), start=1):

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from fcvideo.clips.augment import Augmentation, draw_affine, draw_color, framing_affine
+from fcvideo.config import PUBLISHED_SIDE_FACTOR
 
 ANOTHER_FRAMING = 0.5  # share of the augmentation's zoom, aspect and shift between two views of a face
 SHUFFLE_WINDOW = 64  # row groups among which clips are shuffled: what a loader reads together
@@ -79,8 +80,8 @@ class PairRule:
     flip_probability: float
     augmentation: Augmentation
     stored_side_px: int = 96
-    side_factor: float = 1.45
-    stored_side_factor: float = 1.45
+    side_factor: float = PUBLISHED_SIDE_FACTOR
+    stored_side_factor: float = PUBLISHED_SIDE_FACTOR
     center: tuple[float, float] = (0.50, 0.40)
     across_clips: bool = False  # the second picture from another clip of the person, where there is one
     same_color: bool = True  # one draw of colors for both pictures

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fcvideo.errors import first_line
+
 Inception = Callable[[Tensor], np.ndarray]  # pictures (B, 3, H, W) in [0, 1] to features (B, D)
 
 
@@ -20,7 +22,7 @@ def load_inception(device: torch.device | str = "cpu") -> Inception | str:
     try:
         network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], verbose=False).to(device)
     except Exception as error:  # urllib's, torch's and the disk's
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         return f"torch-fidelity could not get its network ({reason})"
 
     @torch.inference_mode()

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from fcvideo.models.facecycle import FaceCycleConfig
+    from fcvideo.config import PUBLISHED_SIDE_FACTOR
+from fcvideo.models.facecycle import FaceCycleConfig
 
 # A large face is first averaged over blocks of pixels, which is fast: this many or more for a pixel of the crop.
 REDUCING_GAP = 3.0
@@ -27,7 +28,7 @@ class Framing:
     The defaults are those of the published VoxCeleb crops.
     """
 
-    side_factor: float = 1.45
+    side_factor: float = PUBLISHED_SIDE_FACTOR
     center: tuple[float, float] = (0.5, 0.40)
 
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any
 from fcvideo import __version__
 from fcvideo.config import EmbedSettings
 from fcvideo.errors import InputError, OutputError
-from fcvideo.models.store import load_config, locate_model, model_hash
+from fcvideo.models.store import ModelRef, open_model
 from fcvideo.running.placement import choose_engine, choose_precision, claim_gpus
 from fcvideo.running.progress import Reporter
 from fcvideo.survey.encoding import Encoding, error_precision
@@ -45,21 +45,21 @@ class _Run:
         self.sources = _videos(resolve_inputs(settings.inputs, settings.limit, say=self.reporter.say))
         self.result = Result(settings.out)
         self.parts = Parts(self.result.parts_folder)
-        self.config = load_config(settings.model)
+        self.model = open_model(settings.model)
         self.gpus = claim_gpus(settings, stack)
         precision = choose_precision(settings, self.gpus)
         device = "cuda" if self.gpus else "cpu"
         rough = error_precision(precision, device, is_free=settings.precision == "auto")
         encoding = Encoding(
-            model=str(locate_model(settings.model).absolute()),
+            model=str(self.model.folder),
             precision=precision,
             batch_size=settings.batch_size,
             cycle_error=settings.cycle_error,
             error_precision=rough,
             parts_folder=self.parts.folder.absolute(),
         )
-        self.identity = _identity(settings, precision, rough)
-        looking = make_looking(settings, self.config, settings.fps)
+        self.identity = _identity(settings, self.model, precision, rough)
+        looking = make_looking(settings, self.model.config, settings.fps)
         self.survey = Survey(settings, reader, looking, encoding, self.gpus, self.reporter, stack)
 
     def run(self) -> dict[str, Any]:
@@ -103,10 +103,10 @@ class _Run:
 
     def _write(self, ledger: Ledger, states: list[VideoState]) -> list[dict[str, Any]]:
         self.reporter.begin("writing", len(states))
-        metadata = {"model": self.settings.model, **self.identity}
+        metadata = {"model": self.model.name, "model_revision": self.model.revision, **self.identity}
         rows = self.result.write(
             list(ledger.results(states)),
-            self.config.code_dim,
+            self.model.config.code_dim,
             metadata,
             tick=lambda done: self.reporter.update(done, videos=done),
         )
@@ -158,11 +158,11 @@ def _videos(sources: Sequence[Source]) -> list[Source]:
     return list(sources)
 
 
-def _identity(settings: EmbedSettings, precision: str, error_precision: str) -> dict[str, Any]:
+def _identity(settings: EmbedSettings, model: ModelRef, precision: str, error_precision: str) -> dict[str, Any]:
     """Whatever decides what the rows say. The batch size is left out: it moves a code by less than 1e-5."""
     return {
         "version": __version__,
-        "model_hash": model_hash(settings.model),
+        "model_hash": model.hash,
         "fps": settings.fps,
         "start": settings.start,
         "duration": settings.duration,

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from fcvideo.atomic import written_atomically
 from fcvideo.config import EmbedSettings, FacesSettings
-from fcvideo.errors import InputError, OutputError, VideoError
+from fcvideo.errors import InputError, OutputError, VideoError, cannot_be_written
 from fcvideo.faces.detect import FaceDetector, Faces
 from fcvideo.faces.fit import turned_deg
 from fcvideo.jobs.embed import embed
@@ -58,7 +58,7 @@ def faces(settings: FacesSettings) -> dict[str, Any]:
         with written_atomically(out) as unfinished:
             _drawn(picture, rows).save(unfinished, Image.registered_extensions()[out.suffix.lower()])
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from None
+        raise cannot_be_written(out, error) from None
     _print(rows)
     return {"input": source.name, "pts_seconds": pts_seconds, "faces": rows, "out": str(out), "exit_code": 0}
 

@@ -22,7 +22,7 @@ from fcvideo.clips.pairs import Store, WithStills, count_clips
 from fcvideo.clips.shards import UNFINISHED
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import DEFAULT_MODEL, PrepareSettings, TrainSettings
-from fcvideo.errors import FcvideoError, InputError, OutputError, SettingsError, TrainingError
+from fcvideo.errors import FcvideoError, InputError, SettingsError, TrainingError, cannot_be_written
 from fcvideo.jobs.model_face import write_mean_face
 from fcvideo.jobs.prepare import prepare
 from fcvideo.models.facecycle import FaceCycleConfig
@@ -200,7 +200,7 @@ def _begin_folder(settings: TrainSettings) -> None:
             if (out / name).exists():
                 shutil.rmtree(out / name)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from None
+        raise cannot_be_written(out, error) from None
 
 
 class _Show:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fcvideo.config import PUBLISHED_SIDE_FACTOR
 from fcvideo.errors import ModelError
 from fcvideo.models.decoders import ExpressionDecoder, Features, IdentityDecoder
 from fcvideo.models.encoder import Encoder, StemEncoder
@@ -46,7 +47,7 @@ class FaceCycleConfig:
     expression_blocks: int = 8
     identity_blocks: int = 7
     inpainting_noise: float = 1.0
-    framing_side_factor: float = 1.45
+    framing_side_factor: float = PUBLISHED_SIDE_FACTOR
     framing_center: tuple[float, float] = (0.50, 0.40)
 
     @classmethod

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from fcvideo.atomic import make_folder, written_atomically
-from fcvideo.errors import ModelError, describe_error
+from fcvideo.errors import ModelError, describe_error, first_line
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -22,8 +23,37 @@ WEIGHTS_HASH = "weights_sha256"  # in the config
 MEAN_FACE = "mean_face.png"  # a file that a model may have: what rendering shows as its mean face
 
 
+@dataclass(frozen=True)
+class ModelRef:
+    """One model as a run uses it: found once, so that all of the run means the same files."""
+
+    name: str  # as the user gave it
+    folder: Path  # absolute, on this machine
+    config: FaceCycleConfig
+    hash: str  # as `model_hash` has it
+    mean_face_hash: str | None  # of the picture beside the weights, where there is one
+    revision: str | None  # the commit of a hub's model; None for a folder of the user's or a shipped one
+
+
+def open_model(name: str) -> ModelRef:
+    """Finds a model and reads all but its weights' values. Errors: ModelError."""
+    folder = locate_model(name).absolute()
+    face = folder / MEAN_FACE
+    return ModelRef(
+        name=name,
+        folder=folder,
+        config=load_config(str(folder)),
+        hash=model_hash(str(folder)),
+        mean_face_hash=file_hash(face) if face.is_file() else None,
+        revision=folder.name if folder.parent.name == "snapshots" else None,
+    )
+
+
 def locate_model(name: str) -> Path:
-    """The folder of a shipped model, of a path, or of a hub name (downloaded once, then cached)."""
+    """The folder of a shipped model, of a path, or of a hub name (downloaded once, then cached).
+
+    A hub name may be pinned to a branch, tag or commit: 'someone/model@revision'.
+    """
     for folder in (Path(name), PRETRAINED / name):
         if (folder / CONFIG).is_file():
             if not (folder / WEIGHTS).is_file():
@@ -41,10 +71,14 @@ def _download(name: str) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"{name}: no such model; shipped are {shipped}, or give a model folder or a hub name")
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS, MEAN_FACE, "README.md"]))
+        repository, _, revision = name.partition("@")
+        return Path(
+            snapshot_download(
+                repository, revision=revision or None, allow_patterns=[CONFIG, WEIGHTS, MEAN_FACE, "README.md"]
+            )
+        )
     except Exception as error:  # the hub's client raises its own, the network's and the disk's errors
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{name}: no such folder, and the hub did not give it ({first_line})") from None
+        raise ModelError(f"{name}: no such folder, and the hub did not give it ({first_line(error)})") from None
 
 
 def load_config(name: str) -> FaceCycleConfig:

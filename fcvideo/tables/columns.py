@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from fcvideo.errors import InputError
+from fcvideo.errors import InputError, first_line
 
 Kind = Literal[
     "text",  # list of str, None for null; whole numbers lose their point, as pandas writes labels with gaps
@@ -69,7 +69,7 @@ def _schema(path: Path) -> pa.Schema:
         with pq.ParquetFile(_parquet_files(path)[0]) as parquet:
             return parquet.schema_arrow
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file that can be read ({_first_line(error)})") from None
+        raise InputError(f"{path}: not a Parquet file that can be read ({first_line(error)})") from None
 
 
 def _parquet_files(path: Path) -> list[Path]:
@@ -87,7 +87,7 @@ def _header(path: Path) -> list[str]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             return [name.strip() for name in next(csv.reader(file), [])]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a csv file that can be read ({_first_line(error)})") from None
+        raise InputError(f"{path}: not a csv file that can be read ({first_line(error)})") from None
 
 
 def _read(path: Path, names: Sequence[str]) -> Iterator[pa.Table]:
@@ -101,7 +101,7 @@ def _read(path: Path, names: Sequence[str]) -> Iterator[pa.Table]:
                 for group in range(parquet.num_row_groups):
                     yield parquet.read_row_group(group, columns=list(names))
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read ({_first_line(error)})") from None
+        raise InputError(f"{path}: cannot be read ({first_line(error)})") from None
 
 
 def _read_csv(path: Path, names: Sequence[str]) -> pa.Table:
@@ -169,7 +169,3 @@ def vectors(column: pa.ChunkedArray) -> np.ndarray:
     valid = column.is_valid().to_numpy()
     values[valid] = pc.list_flatten(column.drop_null()).cast(pa.float32()).to_numpy().reshape(valid.sum(), -1)
     return values
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from fcvideo.clips import augment
 from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store, another_view
-from fcvideo.config import TrainSettings
+from fcvideo.config import PUBLISHED_SIDE_FACTOR, TrainSettings
 from fcvideo.errors import SettingsError, TrainingError
 from fcvideo.models.encoder import StemEncoder
 from fcvideo.models.facecycle import normalize_unit
@@ -139,7 +139,7 @@ class Run:
             augmentation=self.recipe.augmentation,
             stored_side_px=config.image_side * 3 // 2,
             side_factor=config.framing_side_factor,
-            stored_side_factor=metadata.get("framing", {}).get("side_factor", 1.45),
+            stored_side_factor=metadata.get("framing", {}).get("side_factor", PUBLISHED_SIDE_FACTOR),
             center=config.framing_center,
             across_clips=is_across,
             same_color=not is_across,
