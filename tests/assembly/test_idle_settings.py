@@ -12,6 +12,7 @@ from fcvideo.assembly.orders import MotionSource, Order, Place
 from fcvideo.assembly.task import Task, refuse_idle
 from fcvideo.config import ReenactSettings
 from fcvideo.errors import SettingsError
+from fcvideo.faces.fit import Choice
 from fcvideo.video.inputs import Source
 
 
@@ -20,7 +21,7 @@ def refuse(source: str, target: str | None, **flags: Any) -> None:
     task = Task("reenact", Place(Path(), True), [order], "paste")
     if flags.pop("is_relative", False):
         task = replace(task, is_relative=True)
-    refuse_idle(ReenactSettings(**flags), replace(task, target_time=flags.get("target_time")))
+    refuse_idle(ReenactSettings(**flags), replace(task, choice=Choice(flags.get("target_time"))))
 
 
 @pytest.mark.parametrize(
