@@ -26,7 +26,7 @@ from fcvideo.config import RenderSettings
 from fcvideo.errors import InputError, SettingsError, VideoError
 from fcvideo.faces.cover import WEAK_SCORE
 from fcvideo.faces.crop import Framing
-from fcvideo.models.store import MEAN_FACE, file_hash, load_config, load_model, locate_model, model_hash
+from fcvideo.models.store import load_config, load_model, locate_model, mean_face_identity, model_hash
 from fcvideo.rendering.motion_plan import Wish
 from fcvideo.rendering.portrait import PortraitPainter
 from fcvideo.rendering.renderer import SIZE_PX, Rendering
@@ -92,6 +92,7 @@ class _Run:
     def _identity(self) -> dict[str, Any]:
         """Whatever decides what the pictures look like, but for what they are made of."""
         settings, task = self.settings, self.task
+        shows_mean_face = task.kind == "deidentify" and any(order.target is None for order in task.orders)
         names = ("size", "face", "at", "smooth_codes", "audio", "codec", "lossless", "start", "duration")
         return {
             "version": __version__,
@@ -105,15 +106,9 @@ class _Run:
             "target": asdict(task.choice),
             "precision": self.precision,
             "crf": self.coding.crf,
-            **self._mean_face(),
+            **(mean_face_identity(settings.model) if shows_mean_face else {}),
             **{name: getattr(settings, name) for name in (*names, "min_face", "score")},
         }
-
-    def _mean_face(self) -> dict[str, str]:
-        """The hash of the model's mean face, where the pictures show that."""
-        path = locate_model(self.settings.model) / MEAN_FACE
-        is_shown = self.task.kind == "deidentify" and any(order.target is None for order in self.task.orders)
-        return {"mean_face": file_hash(path)} if is_shown and path.is_file() else {}
 
     def run(self) -> dict[str, Any]:
         is_dry, overwrite = self.settings.dry_run, self.settings.overwrite

@@ -92,7 +92,7 @@ def _is_like(value: Any, default: Any) -> bool:
     if isinstance(default, float):
         return type(value) in (int, float) and math.isfinite(value)
     if isinstance(default, int) and not isinstance(default, bool):
-        return type(value) is int and 1 <= value
+        return type(value) is int and value >= 1
     return type(value) is type(default)
 
 

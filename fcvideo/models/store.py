@@ -149,6 +149,13 @@ def model_hash(name: str) -> str:
     return file_hash(folder / CONFIG, folder / WEIGHTS)
 
 
+def mean_face_identity(name: str) -> dict[str, str]:
+    """What tells the model's mean face from another; nothing where it has none. `model_hash` leaves it out, so that
+    tables of codes, which it does not change, are gone on with."""
+    path = locate_model(name) / MEAN_FACE
+    return {"mean_face": file_hash(path)} if path.is_file() else {}
+
+
 def file_hash(*paths: Path) -> str:
     """sha256 of the files' content, one after the other."""
     digest = hashlib.sha256()

@@ -62,7 +62,7 @@ def test_weights_of_another_config_are_told(folder: Path, tmp_path: Path) -> Non
     other = FaceCycle(load_config(str(folder)))
     save_model(other, tmp_path / "other")
     (tmp_path / "other" / WEIGHTS).rename(folder / WEIGHTS)
-    with pytest.raises(ModelError, match="is not the one that config.json names; was writing it interrupted"):
+    with pytest.raises(ModelError, match=r"is not the one that config\.json names; was writing it interrupted"):
         load_config(str(folder))
 
 
@@ -70,7 +70,7 @@ def test_a_folder_of_an_earlier_version_still_loads(folder: Path) -> None:
     edit(folder, lambda config: config.pop(WEIGHTS_HASH))
     assert load_model(str(folder)).config == load_config(str(folder))
     save_file({}, folder / WEIGHTS)
-    with pytest.raises(ModelError, match="do not agree, first at .*found nothing"):
+    with pytest.raises(ModelError, match=r"do not agree, first at .*found nothing"):
         load_config(str(folder))
 
 
