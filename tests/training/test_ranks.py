@@ -115,6 +115,6 @@ def test_a_checkpoint_holds_finite_numbers_only(tmp_path: Path, odd: float) -> N
 
 
 def test_a_disk_that_is_full_for_curves_or_sheets_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"run: cannot be written \(No space left on device\)"):
-        with full_disk_told(tmp_path / "run"), open("/dev/full", "wb", buffering=0) as full:
-            full.write(b"curve")
+    told = pytest.raises(OutputError, match=r"run: cannot be written \(No space left on device\)")
+    with told, full_disk_told(tmp_path / "run"), Path("/dev/full").open("wb", buffering=0) as full:
+        full.write(b"curve")
