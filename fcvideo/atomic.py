@@ -23,6 +23,14 @@ _SHOWN_BYTES = 100  # of a file's own name within a hidden one's, so that this i
 _DIGEST_DIGITS = 12
 
 
+def make_folder(folder: Path) -> None:
+    """Errors: OutputError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from None
+
+
 @contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; on leaving it is flushed to the disk and becomes `path`.

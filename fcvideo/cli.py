@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import inspect
 import json
+import os
 import sys
 import typing
 from collections.abc import Callable
@@ -51,7 +53,7 @@ def job(name: str, kind: type[JobSettings], *, doc: str, resumes: bool = True) -
                 onward = "; the same command goes on where this run stopped" if resumes else ""
                 print(f"fcvideo: interrupted{onward}", file=sys.stderr)
                 raise typer.Exit(130) from None
-            print(json.dumps(summary))
+            _answer(json.dumps(summary))
             raise typer.Exit(summary.get("exit_code", 0))
 
         command.__signature__ = _signature(kind)  # type: ignore[attr-defined]
@@ -101,7 +103,7 @@ def _parameter(spec: dataclasses.Field[Any], hint: Any, panel: str | None) -> in
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        print(f"fcvideo {__version__}")
+        _answer(f"fcvideo {__version__}")
         raise typer.Exit()
 
 
@@ -176,7 +178,23 @@ def _import_checkpoint(
     from fcvideo.models.store import save_model
 
     save_model(import_authors_checkpoint(checkpoint), Path(out), half=False)
-    print(json.dumps({"out": out, "exit_code": 0}))
+    _answer(json.dumps({"out": out, "exit_code": 0}))
+
+
+def _answer(text: str) -> None:
+    """A line on stdout. Errors: FcvideoError where it takes none."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _forget_stdout()
+        raise FcvideoError(
+            f"stdout: cannot be written ({error.strerror}); the work is done, its summary was: {text}"
+        ) from None
+
+
+def _forget_stdout() -> None:
+    """What is still buffered would be tried again at exit, and end in a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def main() -> None:
@@ -186,3 +204,9 @@ def main() -> None:
     except FcvideoError as error:
         print(f"fcvideo: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # of --help, which typer prints
+        if error.errno != errno.ENOSPC:
+            raise
+        _forget_stdout()
+        print(f"fcvideo: {error.strerror}", file=sys.stderr)
+        sys.exit(1)

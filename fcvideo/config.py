@@ -17,18 +17,6 @@ Mask = Literal["face", "blur", "box"]
 Codec = Literal["h264", "hevc", "av1"]
 EvaluationTask = Literal["expression", "pose", "verification", "identity-kept", "reconstruction", "leakage"]
 
-VIDEO_STATUSES = (
-    "ok",  # every frame decoded
-    "damaged",  # finished, but some frames could not be decoded
-    "not_media",  # no container that FFmpeg's whitelisted demuxers know
-    "no_video",  # a container without a video stream
-    "no_frames",  # a video stream that gives no picture
-    "refused",  # a playlist or another format that names other files; an encrypted file
-    "crashed",  # killed its worker twice
-    "error",  # anything else; the message says what
-)
-ROW_STATUSES = ("ok", "no_face", "decode_error")
-
 DEFAULT_MODEL = "facecycle-64-small"
 
 

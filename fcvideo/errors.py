@@ -50,7 +50,16 @@ class ResourceError(UsageError):
 
 
 class VideoError(FcvideoError):
-    """`status` is the value that the videos table records (see `fcvideo.config.VIDEO_STATUSES`)."""
+    """`status` is what the videos table records instead of `ok` and `damaged` (some frames could not be decoded):
+
+    not_media    no container that FFmpeg's whitelisted demuxers know
+    no_video     a container without a video stream
+    no_frames    a video stream that gives no picture
+    refused      a playlist or another format that names other files; an encrypted file
+    crashed      killed its worker twice
+    no_face      nobody is in it whose motion or face could be shown
+    error        anything else; the message says what
+    """
 
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)

@@ -1,5 +1,6 @@
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,6 +75,36 @@ def test_wrong_use_is_one_line_and_exit_2(arguments: tuple[str, ...], message: s
     assert message in found.stderr
     assert "Traceback" not in found.stderr
     assert found.stdout == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("is_buffered", [True, False])
+@pytest.mark.parametrize(
+    "arguments", [("--version",), ("embed", "face.png", "--out", "e.parquet", "--dry-run"), ("-h",)]
+)
+def test_a_full_stdout_is_one_line_and_exit_1(tmp_path: Path, arguments: tuple[str, ...], is_buffered: bool) -> None:
+    (tmp_path / "face.png").write_bytes(b"no video")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if is_buffered else "1"}
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [*FCVIDEO, *arguments], cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert found.returncode == 1
+    assert "Traceback" not in found.stderr
+    assert [line for line in found.stderr.splitlines() if "No space left on device" in line] == [
+        found.stderr.splitlines()[-1]
+    ]
+
+
+@pytest.mark.parametrize("command", ["prepare", "embed", "evaluate"])
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, command: str) -> None:
+    """A folder below a file: nobody can make it, not even root."""
+    (tmp_path / "file").touch()
+    PIL.Image.new("RGB", (64, 64)).save(tmp_path / "face.png")
+    inputs = {"evaluate": ("--task", "pose", "--train", "face.png")}.get(command, ("face.png",))
+    found = run(command, *inputs, "--out", "file/clips/", "--progress", "none", cwd=tmp_path)
+    assert found.returncode == 2
+    assert re.fullmatch("fcvideo: file/clips[^\\n]*: cannot be written \\(Not a directory\\)\n", found.stderr)
 
 
 def test_a_flag_beats_the_file_and_the_file_beats_the_default(tmp_path: Path) -> None:

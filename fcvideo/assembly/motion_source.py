@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ from fcvideo.survey.reading import SEGMENT_SECONDS
 from fcvideo.tables.compact import find_cuts, read_rows, track_faces
 from fcvideo.tables.result import EarlierTable
 from fcvideo.tables.schema import metadata_of
-from fcvideo.tables.seen_faces import Rows
+from fcvideo.tables.seen_faces import Rows, check_columns, check_rows
 from fcvideo.video.inputs import Source
 from fcvideo.video.segments import Segment
 
@@ -55,15 +56,17 @@ class Window:
 class CodeTable:
     """A table of face codes that stands for the videos that it was made of."""
 
-    def __init__(self, path: Path, model_hash: str) -> None:
-        """Errors: InputError for a table of another origin, or of another model."""
-        try:
-            found = metadata_of(pq.read_schema(path))
+    def __init__(self, path: Path, model_hash: str, code_dim: int) -> None:
+        """Errors: InputError for a table of another origin, or of another model, or without rows."""
+        with _named_errors(path):
+            schema = pq.read_schema(path)
+            found = metadata_of(schema)
+            if not isinstance(found, dict) or "model_hash" not in found:
+                raise InputError(f"{path}: found a table of other origin, expected one that embed wrote")
+            check_columns(schema, code_dim, str(path))
             self._table = EarlierTable(path)
-        except (OSError, pa.ArrowException, KeyError) as error:
-            raise InputError(f"{path}: not a table that can be read ({type(error).__name__})") from None
-        if found is None or "model_hash" not in found:
-            raise InputError(f"{path}: found a table of other origin, expected one that embed wrote")
+        if not self._table.videos:
+            raise InputError(f"{path}: found no rows, expected those of a video that embed read")
         if found["model_hash"] != model_hash:
             raise InputError(
                 f"{path}: its codes are of the model {found.get('model')} ({found['model_hash'][:12]}), "
@@ -76,7 +79,12 @@ class CodeTable:
         return [MotionSource(Source(str(self.path.resolve()), video), is_table=True) for video in self._table.videos]
 
     def rows(self, video: str, window: Window) -> SourceRows:
-        """With times that never go back, which the window bounds."""
+        """With times that never go back, which the window bounds.
+
+        Errors: InputError for rows that embed does not write.
+        """
+        with _named_errors(self.path):
+            check_rows(self._table.rows(video), video, f"{self.path}: {video}")
         start = stop = None
         if window.is_excerpt:
             first = next(_going_on(self._table.rows(video)))["pts_seconds"][0].as_py() or 0.0
@@ -109,6 +117,14 @@ def _going_on(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             last_index, last_seconds, offset = int(index[-1]), float(seconds[-1]), float(offsets[-1])
         place = table.schema.get_field_index("pts_seconds")
         yield table.set_column(place, table.schema.field(place), pa.array(moved, pa.float64(), mask=np.isnan(moved)))
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException, ValueError) as error:  # ValueError: metadata that are not JSON
+        raise InputError(f"{path}: not a table that can be read ({type(error).__name__})") from None
 
 
 def table_segments(source: Source, pts_seconds: np.ndarray) -> Iterator[Segment]:

@@ -96,7 +96,6 @@ class ClipFolder:
 
         With `overwrite`, clips of earlier runs are removed.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         self._look(self._parts.claim(self.identity, self._inputs, overwrite=self._overwrite))
         clear_leftovers(self.path, "clips*")
         if self._is_fresh:

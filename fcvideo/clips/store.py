@@ -41,8 +41,7 @@ class ClipStore:
             numbers, num_numbered = _number_persons(tables, num_numbered)
             self._tables += tables
             persons += numbers
-        self.persons = np.concatenate(persons)[:limit]  # (clips,) int64, 0 .. num_persons - 1
-        self.num_persons = len(np.unique(self.persons))
+        self.persons = np.concatenate(persons)[:limit]  # (clips,) int64, from 0
         # (clips,) int64, frames of each clip
         self.clip_lengths = np.concatenate([table.lengths for table in self._tables])[:limit]
         self._first_clip = np.cumsum([0, *(len(table.lengths) for table in self._tables)])

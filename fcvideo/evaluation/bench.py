@@ -87,6 +87,12 @@ class Bench:
     @cached_property
     def features(self) -> list[Feature]:
         weights, moco = self.settings.imagenet_weights, self.settings.moco
+        for flag, given, readers in (
+            ("imagenet-weights", weights, ("imagenet",)),
+            ("moco", moco, ("moco", "moco-map")),
+        ):
+            if given and not set(readers) & set(self.feature_names):
+                raise SettingsError(f"--{flag}: none of the features asked for reads it; {' and '.join(readers)} do")
         return make_features(
             self.feature_names,
             self.model if set(self.feature_names) & set(MODEL_FEATURES) else None,

@@ -23,7 +23,7 @@ from fcvideo.training.moco import SAVED
 MODEL_FEATURES = ("expression", "identity", "map", "identity-map")
 FEATURES = (*MODEL_FEATURES, "hog", "lbp", "pixels", "imagenet", "moco", "moco-map")
 
-# As in jobs/encoding.py: maps of more faces do not stay in a CPU core's cache.
+# As in survey/encoding.py: maps of more faces do not stay in a CPU core's cache.
 CPU_BATCH_SIZE = 16
 
 

@@ -40,20 +40,6 @@ class AngleResult:
     strengths: tuple[float, ...] | None
 
 
-def probe_classes(
-    train_x: np.ndarray,
-    train_y: np.ndarray,
-    test_x: np.ndarray,
-    test_y: np.ndarray,
-    num_classes: int,
-    solver: Solver = "lbfgs",
-    seed: int = 0,
-    groups: np.ndarray | None = None,
-) -> ClassResult:
-    """Softmax regression of labels (N,) on features (N, D) float32; see `probe_classes_seeds`."""
-    return probe_classes_seeds(train_x, train_y, test_x, test_y, num_classes, solver, (seed,), groups)[0]
-
-
 def probe_classes_seeds(
     train_x: np.ndarray,
     train_y: np.ndarray,
@@ -157,19 +143,6 @@ def _descend_classes(
 
     descend(train_x.__getitem__, len(train_x), weights, bias, error, rate=30.0, batch_size=256, rng=rng)
     return test_x @ weights.T + bias
-
-
-def probe_angles(
-    train_x: np.ndarray,
-    train_deg: np.ndarray,
-    test_x: np.ndarray,
-    test_deg: np.ndarray,
-    solver: Solver = "lbfgs",
-    seed: int = 0,
-    groups: np.ndarray | None = None,
-) -> AngleResult:
-    """Linear regression of angles (N, A) in degrees on features (N, D) float32; see `probe_angles_seeds`."""
-    return probe_angles_seeds(train_x, train_deg, test_x, test_deg, solver, (seed,), groups)[0]
 
 
 def probe_angles_seeds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.metrics import auc, roc_curve
 
 from fcvideo.errors import InputError
 
@@ -56,12 +57,11 @@ def judge(scores: np.ndarray, same: np.ndarray, folds: np.ndarray) -> PairResult
         judged = folds == number
         threshold = best_threshold(scores[~judged], same[~judged])
         accuracies.append(100 * np.mean((scores[judged] >= threshold) == same[judged]))
-    _, true_accepts, false_accepts = _accepts(scores, same)
-    true_rate, false_rate = true_accepts / true_accepts[-1], false_accepts / false_accepts[-1]
+    false_rate, true_rate, _ = roc_curve(same, scores, drop_intermediate=False)
     return PairResult(
         accuracy_percent=float(np.mean(accuracies)),
         deviation_percent=float(np.std(accuracies)),
-        roc_auc=float(np.trapezoid(true_rate, false_rate)),
+        roc_auc=float(auc(false_rate, true_rate)),
         tar_at_far_1_percent=float(100 * true_rate[false_rate <= 0.01].max()),
         threshold=best_threshold(scores, same),
         scores=scores,
@@ -83,19 +83,12 @@ def cosines(features: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.n
 
 def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
     """Judges most pairs right when `score >= threshold` means the same person; the middle one of equals."""
-    distinct, true_accepts, false_accepts = _accepts(scores, same)
-    right = true_accepts - false_accepts
-    between = (distinct[:-1] + distinct[1:]) / 2
-    thresholds = np.concatenate([[distinct[0] + 1], between, [distinct[-1] - 1]])
+    num_same = np.count_nonzero(same)
+    if num_same in (0, len(same)):  # whose curve is not defined
+        return float(scores.min() - 1 if num_same else scores.max() + 1)
+    false_rate, true_rate, reached = roc_curve(same, scores, drop_intermediate=False)
+    right = np.rint(true_rate * num_same) - np.rint(false_rate * (len(same) - num_same))
+    distinct = reached[1:]
+    thresholds = np.concatenate([[distinct[0] + 1], (distinct[:-1] + distinct[1:]) / 2, [distinct[-1] - 1]])
     best = np.flatnonzero(right == right.max())
     return float(thresholds[best[len(best) // 2]])
-
-
-def _accepts(scores: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct scores (T,), falling; pairs of the same and of different persons among the 0 .. T highest (T + 1,)."""
-    order = np.argsort(-scores, kind="stable")
-    ordered, is_same = scores[order], np.asarray(same, dtype=bool)[order]
-    last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
-    true_accepts = np.concatenate([[0], np.cumsum(is_same)[last]])
-    false_accepts = np.concatenate([[0], np.cumsum(~is_same)[last]])
-    return ordered[last], true_accepts, false_accepts

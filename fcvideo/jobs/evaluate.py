@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import sys
@@ -14,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from fcvideo import __version__
-from fcvideo.atomic import write_json
+from fcvideo.atomic import make_folder, write_json
 from fcvideo.clips.store import ClipStore
-from fcvideo.config import EvaluateSettings
-from fcvideo.errors import OutputError, SettingsError
+from fcvideo.config import EvaluateSettings, EvaluationTask
+from fcvideo.errors import SettingsError
 from fcvideo.evaluation.bench import Bench
 from fcvideo.evaluation.embedded_sets import CODES
 from fcvideo.evaluation.features import MODEL_FEATURES, Pictures
@@ -37,17 +38,23 @@ from fcvideo.running.progress import Reporter
 from fcvideo.tables.columns import column_names
 
 Result = dict[str, Any]
-INPUTS = {  # the first is needed
-    "expression": ("train", "test"),
-    "pose": ("train", "test"),
-    "verification": ("images", "pairs"),
-    "identity-kept": ("images", "pairs"),
-    "reconstruction": ("images",),
-    "leakage": ("images", "pairs", "train", "test"),
+PROBED: tuple[EvaluationTask, ...] = ("expression", "pose", "leakage")
+PAIRED: tuple[EvaluationTask, ...] = ("verification", "identity-kept", "leakage")
+COMPARED: tuple[EvaluationTask, ...] = ("expression", "pose", *PAIRED)
+USED_BY: dict[str, tuple[EvaluationTask, ...]] = {  # settings that do not count for every task
+    **dict.fromkeys(("train", "test", "solver", "seeds"), PROBED),
+    "images": (*PAIRED, "reconstruction"),
+    "pairs": PAIRED,
+    **dict.fromkeys(("embeddings", "labels"), ("expression", "pose", "verification", "leakage")),
+    **dict.fromkeys(("features", "moco", "imagenet_weights", "faces"), COMPARED),
+    "mirror": ("pose", "leakage"),
 }
+OF_PICTURES = {  # which say nothing of a table of embeddings
+    *("train", "test", "images", "pairs", "faces", "crop_factor", "mirror"),
+    *("model", "moco", "imagenet_weights", "gpus", "batch_size"),
+}
+NEEDED = {"expression": "train", "pose": "train"}  # other tasks need images, leakage either
 RESULT = "evaluation.json"
-PROBED = ("expression", "pose", "leakage")
-EMBEDDED_TASKS = ("expression", "pose", "verification", "leakage")
 ANGLE_NAMES = ("yaw", "pitch", "roll")
 NUM_QUERIES, NUM_NEIGHBOURS, NUM_SHEET_PAIRS = 6, 5, 4
 
@@ -85,30 +92,36 @@ def evaluate(settings: EvaluateSettings) -> Result:
 
 
 def _check(settings: EvaluateSettings) -> None:
-    """Refuses what is missing, and options that would do nothing."""
+    """Refuses what is missing, and settings that would do nothing."""
     if settings.task is None:
         raise SettingsError(f"--task: not given; expected one of {', '.join(TASKS)}")
-    inputs = INPUTS[settings.task]
-    given = [name for name in ("train", "test", "images", "pairs") if getattr(settings, name)]
+    _refuse_useless(settings, settings.task)
     if settings.embeddings or settings.labels:
         if not (settings.embeddings and settings.labels):
             missing = "--labels" if settings.embeddings else "--embeddings"
             raise SettingsError(f"{missing}: not given; an embeddings table and its labels are needed together")
-        if settings.task not in EMBEDDED_TASKS:
-            raise SettingsError(f"--embeddings: task {settings.task} needs pictures; give --{inputs[0]}")
-        inputs = ()
-    elif settings.task == "leakage":
+        return
+    needed = NEEDED.get(settings.task, "images")
+    if settings.task == "leakage":
         if not settings.train and not settings.images:
             raise SettingsError("--images or --train: not given; leakage needs people, poses or expressions")
-    elif inputs[0] not in given:
-        raise SettingsError(f"--{inputs[0]}: not given; task {settings.task} needs it")
-    for name in given:
-        if name not in inputs:
-            takes = ", ".join(f"--{name}" for name in inputs) or "--embeddings and --labels"
-            raise SettingsError(f"--{name}: not used here; task {settings.task} takes {takes}")
-    for name, needed in (("test", "train"), ("pairs", "images")):
-        if name in given and needed not in given:
-            raise SettingsError(f"--{name}: needs --{needed} too")
+    elif not getattr(settings, needed):
+        raise SettingsError(f"--{needed}: not given; task {settings.task} needs it")
+    for name, other in (("test", "train"), ("pairs", "images")):
+        if getattr(settings, name) and not getattr(settings, other):
+            raise SettingsError(f"--{name}: needs --{other} too")
+
+
+def _refuse_useless(settings: EvaluateSettings, task: EvaluationTask) -> None:
+    """A setting at its default is as if not given."""
+    for spec in dataclasses.fields(settings):
+        if getattr(settings, spec.name) == spec.default:
+            continue
+        flag = "--" + spec.name.replace("_", "-")
+        if task not in (tasks := USED_BY.get(spec.name, (task,))):
+            raise SettingsError(f"{flag}: task {task} has no use for it; expected it with {', '.join(tasks)}")
+        if settings.embeddings and spec.name in OF_PICTURES:
+            raise SettingsError(f"{flag}: a table of embeddings has no use for it; expected it with pictures")
 
 
 def _expression(bench: Bench) -> Result:
@@ -314,10 +327,7 @@ def _for_people(result: Result) -> Result:
 @contextlib.contextmanager
 def _folder(out: Path) -> Iterator[None]:
     """Made before the work, so that a place that cannot be written is known then; not left empty after an error."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error})") from None
+    make_folder(out)
     try:
         yield
     except BaseException:

@@ -12,7 +12,7 @@ from fcvideo.assembly.task import Stages, Task, read_point
 from fcvideo.config import ReenactSettings
 from fcvideo.errors import SettingsError
 from fcvideo.faces.fit import Choice
-from fcvideo.models.store import model_hash
+from fcvideo.models.store import load_config, model_hash
 from fcvideo.running.progress import Reporter
 from fcvideo.video.inputs import Source, resolve_inputs
 
@@ -55,7 +55,7 @@ def reenact(settings: ReenactSettings, stages: Stages | None = None) -> dict[str
 def _open_tables(sources: list[Source], model: str) -> dict[str, CodeTable]:
     """By path. Errors: InputError."""
     paths = [source.path for source in sources if source.path.lower().endswith(TABLE_SUFFIX)]
-    return {path: CodeTable(Path(path), model_hash(model)) for path in paths}
+    return {path: CodeTable(Path(path), model_hash(model), load_config(model).code_dim) for path in paths}
 
 
 def _motion_sources(source: Source, tables: dict[str, CodeTable]) -> list[MotionSource]:

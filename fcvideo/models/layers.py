@@ -90,10 +90,6 @@ def init_fan_in(module: nn.Module) -> None:
                 nn.init.xavier_normal_(convolution.weight)
 
 
-def num_parameters(*modules: nn.Module) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters())
-
-
 def channels_mean(x: Tensor) -> Tensor:
     """(B, C, H, W) to (B, C, 1, 1)."""
     return torch.mean(x, dim=(2, 3), keepdim=True)

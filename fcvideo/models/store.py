@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fcvideo.atomic import written_atomically
+from fcvideo.atomic import make_folder, written_atomically
 from fcvideo.errors import ModelError, describe_error
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
 
@@ -127,7 +127,7 @@ def save_model(
     """
     from safetensors.torch import save
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     dtype = torch.float16 if half else torch.float32
     state = {
         key: value.detach().to("cpu", dtype).contiguous()

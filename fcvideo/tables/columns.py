@@ -125,7 +125,7 @@ def _convert(column: pa.ChunkedArray, kind: Kind, where: str) -> Any:
             return _text(column)
         if kind == "number":
             return _number(column, where)
-        return _bytes(column) if kind == "bytes" else _vector(column)
+        return _bytes(column) if kind == "bytes" else vectors(column)
     except (pa.ArrowException, TypeError, ValueError):
         raise InputError(f"{where}: found {column.type}, expected {EXPECTED[kind]}") from None
 
@@ -160,7 +160,8 @@ def _bytes(column: pa.ChunkedArray) -> list[bytes | None]:
     return column.to_pylist()
 
 
-def _vector(column: pa.ChunkedArray) -> np.ndarray:
+def vectors(column: pa.ChunkedArray) -> np.ndarray:
+    """(N, D) float32 of lists of D numbers, NaN for null. Errors: ValueError for lists of several lengths."""
     lengths = pc.unique(pc.list_value_length(column.drop_null())).to_pylist()
     if len(lengths) > 1:
         raise ValueError

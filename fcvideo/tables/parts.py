@@ -84,7 +84,7 @@ class Parts:
         """
         try:
             return json.loads((self.folder / "run.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if self.folder.is_dir() and any(entry.name != "lock" for entry in self.folder.iterdir()):
                 raise OutputError(
                     f"{self.folder}: holds files that are not parts of a run; choose another --out"

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from fcvideo.errors import InputError
+from fcvideo.tables.columns import vectors
+from fcvideo.tables.schema import embeddings_schema
 
 COLUMNS = ["frame_index", "pts_seconds", "status", "face_index", "track_id", "x", "y", "w", "h", "score"]
 
@@ -27,6 +32,43 @@ class SeenFaces:
     boxes: np.ndarray  # (N, 4) float64
     scores: np.ndarray  # (N,) float32
     track_ids: np.ndarray  # (N,) int32
+
+
+def check_columns(schema: pa.Schema, code_dim: int, where: str) -> None:
+    """Errors: InputError for a column of embed's that is read here and is missing, or has another type."""
+    for name in ("video", *COLUMNS, "expression"):
+        if name not in schema.names:
+            raise InputError(f"{where}: no column {name}, expected all of embed's; embed the videos anew")
+        found, expected = schema.field(name).type, embeddings_schema(code_dim).field(name).type
+        if not found.equals(expected):
+            raise InputError(f"{where}: column {name}: found {found}, expected {expected}; embed the videos anew")
+
+
+def check_rows(rows: Iterable[pa.Table], video: str, where: str) -> None:
+    """Whether rows whose columns are right (`check_columns`) tell of `video`'s faces what can be shown.
+
+    Errors: InputError, which names the first row that does not.
+    """
+    start = 0
+    for table in rows:
+        has_face, has_time = (table[name].is_valid().to_numpy() for name in ("face_index", "pts_seconds"))
+        numbers = {name: table[name].to_numpy() for name in ("pts_seconds", "score", *"xywh")}
+        faults = {
+            "no number of the frame": table["frame_index"].is_null().to_numpy(),
+            "another video's row among its own": pc.not_equal(table["video"], video).to_numpy(),
+            "a time that is not finite": has_time & ~np.isfinite(numbers["pts_seconds"]),
+            "a face without a track": has_face & table["track_id"].is_null().to_numpy(),
+            "a score that is not finite": has_face & ~np.isfinite(numbers["score"]),
+            "a box that is not finite": has_face & ~np.all([np.isfinite(numbers[name]) for name in "xywh"], axis=0),
+            "a box without width or height": has_face & ~((numbers["w"] > 0) & (numbers["h"] > 0)),
+            "a face without a code": has_face & table["expression"].is_null().to_numpy(),
+            "a code that is not finite": has_face & ~np.isfinite(vectors(table["expression"])).all(axis=1),
+        }
+        for fault, is_there in faults.items():
+            if is_there.any():
+                row = start + int(np.argmax(is_there))
+                raise InputError(f"{where}, row {row}: found {fault}, expected a row of embed's; embed it anew")
+        start += len(table)
 
 
 def read_seen_faces(rows: Rows, track_ids: np.ndarray | None = None) -> SeenFaces:

@@ -70,6 +70,8 @@ def run_rank(
 class Run:
     """One rank's state: what a checkpoint holds, and what is made from the settings."""
 
+    least_pairs = 2  # to a rank: a pair is set against another one
+
     def __init__(
         self,
         settings: TrainSettings,
@@ -83,11 +85,11 @@ class Run:
         self.on_report = on_report or (lambda _: None)
         self.device = torch.device(rank.device)
         self.recipe = recipe
-        least = 2 * rank.world_size
-        if recipe.batch_size % least or recipe.batch_size < 2 * least:  # a pair is set against another one
+        unit = 2 * rank.world_size
+        if recipe.batch_size % unit or recipe.batch_size < unit * self.least_pairs:
             raise SettingsError(
-                f"batch_size: found {recipe.batch_size}, expected a multiple of {least}, at least {2 * least}"
-                f" (pairs, two or more to each of {rank.world_size} workers)"
+                f"batch_size: found {recipe.batch_size}, expected a multiple of {unit}, at least "
+                f"{unit * self.least_pairs} (pairs, {self.least_pairs} or more to each of {rank.world_size} workers)"
             )
         self.autocast = _autocast_type(settings.precision, self.device)
         torch.manual_seed(settings.seed)

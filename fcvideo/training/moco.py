@@ -184,6 +184,7 @@ def make_optimizer(groups: list[dict[str, Any]], recipe: MocoRecipe) -> torch.op
 
 class MocoRun(Run):
     recipe: MocoRecipe
+    least_pairs = 1
 
     def _make_stages(self, vgg_weights: dict[str, Tensor]) -> tuple[Stage, ...]:
         return (cast(Stage, MocoStage(self.model, self.recipe)),)

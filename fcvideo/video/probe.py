@@ -59,7 +59,7 @@ class VideoInfo:
 
 
 def probe(source: Source) -> VideoInfo:
-    """Opens the file and decodes up to the first picture. Errors: VideoError with a status of VIDEO_STATUSES."""
+    """Opens the file and decodes up to the first picture. Errors: VideoError."""
     size_bytes, is_webp, crop = _first_look(source)
     if source.is_image:
         return _probe_image(source, size_bytes)

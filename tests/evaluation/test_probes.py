@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from fcvideo.errors import InputError
 from fcvideo.evaluation import solvers
 from fcvideo.evaluation.probes import (
-    probe_angles,
+    AngleResult,
+    ClassResult,
+    Solver,
     probe_angles_seeds,
-    probe_classes,
     probe_classes_seeds,
     validation_rows,
 )
@@ -33,6 +36,14 @@ def angle_data(num_rows: int, noise_deg: float, seed: int = 0) -> Data:
     features = rng.normal(size=(num_rows, 8))
     angles_deg = features @ weights + [5.0, -10.0, 20.0] + noise_deg * rng.normal(size=(num_rows, 3))
     return (3 * features + 1).astype(np.float32), angles_deg
+
+
+def probe_classes(*data: Any, solver: Solver = "lbfgs", seed: int = 0) -> ClassResult:
+    return probe_classes_seeds(*data, solver, (seed,))[0]
+
+
+def probe_angles(*data: Any, solver: Solver = "lbfgs", seed: int = 0) -> AngleResult:
+    return probe_angles_seeds(*data, solver, (seed,))[0]
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +90,7 @@ def test_separable_classes_are_all_read(solver: str, monkeypatch: pytest.MonkeyP
     if solver == "sgd":  # which takes features as they are
         rows = Standardised(train_x)
         train_x, test_x = ((features - rows.mean) * rows.scale for features in (train_x, test_x))
-    result = probe_classes(train_x, train_y, test_x, test_y, 4, solver)
+    result = probe_classes(train_x, train_y, test_x, test_y, 4, solver=solver)
     assert result.accuracy_percent == 100
     np.testing.assert_array_equal(result.predictions, test_y)
     assert (result.strength is None) == (solver == "sgd")
@@ -105,11 +116,11 @@ def test_a_class_without_training_rows_is_never_predicted() -> None:
 def test_the_same_seed_gives_the_same_bits(solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solvers, "EPOCHS", 3)
     train, test = class_data(200, 2.0), class_data(100, 2.0, seed=1)
-    alone = probe_classes(*train, *test, 4, solver, seed=7)
+    alone = probe_classes(*train, *test, 4, solver=solver, seed=7)
     again = probe_classes_seeds(*train, *test, 4, solver, seeds=(7, 8))[0]
     np.testing.assert_array_equal(alone.predictions, again.predictions)
     angles = angle_data(100, 3.0), angle_data(50, 3.0, seed=1)
-    one, two = (probe_angles(*angles[0], *angles[1], solver, seed=7) for _ in range(2))
+    one, two = (probe_angles(*angles[0], *angles[1], solver=solver, seed=7) for _ in range(2))
     np.testing.assert_array_equal(one.predictions, two.predictions)
 
 
@@ -121,7 +132,7 @@ def test_linear_angles_are_recovered() -> None:
 
 def test_sgd_comes_near_the_converged_angles() -> None:
     train, test = angle_data(300, 2.0), angle_data(100, 2.0, seed=1)
-    converged, descended = (probe_angles(*train, *test, solver) for solver in ("lbfgs", "sgd"))
+    converged, descended = (probe_angles(*train, *test, solver=solver) for solver in ("lbfgs", "sgd"))
     np.testing.assert_allclose(descended.mae_deg, converged.mae_deg, rtol=0.1)
 
 

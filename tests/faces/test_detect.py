@@ -7,11 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from fcvideo.faces import detect
 from fcvideo.faces.detect import FaceDetector, Faces, TorchNetwork, network_size
 
 SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "astronaut.mp4"
-ORIGINAL = Path(detect.__file__).parent / "weights" / "face_detection_yunet_2023mar.onnx"
+ORIGINAL = Path(__file__).with_name("face_detection_yunet_2023mar.onnx")
 EVERY_SIZE = 10_000  # a long side that no test picture reaches: nothing is shrunk
 
 

@@ -17,15 +17,19 @@ from PIL import Image
 
 from fcvideo.config import EvaluateSettings
 from fcvideo.errors import InputError, ResourceError, SettingsError
-from fcvideo.jobs.evaluate import evaluate
+from fcvideo.jobs.evaluate import PROBED, evaluate
 from fcvideo.running import devices
 from fcvideo.settings import resolve
 from tests.evaluation.datasets import jpeg, write_csv, write_parquet
 from tests.tables.rows import face_rows
 
 
-def run(model: Path, out: Path, **flags: Any) -> dict[str, Any]:
-    common = {"model": str(model), "out": str(out), "gpus": 0, "progress": "none", "seeds": 2}
+def run(model_folder: Path, out: Path, **flags: Any) -> dict[str, Any]:
+    common: dict[str, Any] = {"out": str(out), "progress": "none"}
+    if "embeddings" not in flags:
+        common |= {"model": str(model_folder), "gpus": 0}
+    if flags.get("task") in PROBED:
+        common["seeds"] = 2
     return evaluate(
         resolve(EvaluateSettings, common | {k: str(v) if isinstance(v, Path) else v for k, v in flags.items()})
     )
@@ -199,13 +203,30 @@ def test_with_json_stdout_holds_one_object(model: Path, bright_or_dark: Path, tm
         ({"task": "pose"}, "--train: not given; task pose needs it"),
         ({"task": "verification"}, "--images: not given"),
         ({"task": "leakage"}, "--images or --train: not given"),
-        ({"task": "pose", "train": "a", "images": "b"}, "--images: not used here; task pose takes --train, --test"),
+        (
+            {"task": "pose", "train": "a", "images": "b"},
+            "--images: task pose has no use for it; expected it with verification, identity-kept, leakage, reconstr",
+        ),
+        (
+            {"task": "verification", "images": "a", "seeds": 5},
+            "--seeds: task verification has no use for it; expected it with expression, pose, leakage",
+        ),
+        ({"task": "verification", "images": "a", "solver": "sgd"}, "--solver: task verification has no use"),
+        ({"task": "expression", "train": "a", "mirror": False}, "--mirror: task expression has no use"),
+        ({"task": "reconstruction", "images": "a", "features": "hog"}, "--features: task reconstruction has no use"),
+        ({"task": "reconstruction", "images": "a", "faces": "ready"}, "--faces: task reconstruction has no use"),
+        (
+            {"task": "pose", "embeddings": "a", "labels": "b", "batch_size": 9},
+            "--batch-size: a table of embeddings has no use for it",
+        ),
+        ({"task": "pose", "embeddings": "a", "labels": "b", "model": "m"}, "--model: a table of embeddings has no use"),
+        ({"task": "expression", "train": "SET", "moco": "m"}, "--moco: none of the features asked for reads it; moco"),
         ({"task": "pose", "embeddings": "a"}, "--labels: not given"),
         (
             {"task": "reconstruction", "embeddings": "a", "labels": "b"},
-            "--embeddings: task reconstruction needs pictures",
+            "--embeddings: task reconstruction has no use for it; expected it with expression, pose, verif",
         ),
-        ({"task": "pose", "embeddings": "a", "labels": "b", "train": "c"}, "--train: not used here"),
+        ({"task": "pose", "embeddings": "a", "labels": "b", "train": "c"}, "--train: a table of embeddings has no use"),
         ({"task": "leakage", "train": "a", "pairs": "b"}, "--pairs: needs --images too"),
         ({"task": "expression", "train": "SET", "test": "SET", "features": "hog,sift"}, "features: found 'sift'"),
         ({"task": "expression", "train": "SET", "test": "SET", "features": ","}, "features: found ','"),

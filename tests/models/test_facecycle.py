@@ -7,8 +7,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from fcvideo.errors import ModelError
 from fcvideo.models.decoders import InPainting
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig, denormalize, normalize
-from fcvideo.models.layers import ChannelAttention, num_parameters
+from fcvideo.models.layers import ChannelAttention
 from fcvideo.models.warp import backward_flow, identity_grid, warp
+
+
+def num_parameters(*modules: torch.nn.Module) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -6,7 +9,7 @@ from safetensors.torch import save_file
 
 from fcvideo.errors import ModelError
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig
-from fcvideo.models.store import load_model, model_hash, save_model
+from fcvideo.models.store import WEIGHTS_HASH, load_model, model_hash, save_model
 from fcvideo.models.vgg import VGG19, load_vgg
 
 SMALL = FaceCycleConfig.preset("facecycle-64-small")
@@ -50,7 +53,53 @@ def test_a_damaged_weight_file_is_named(tmp_path: Path) -> None:
     save_model(FaceCycle(SMALL), tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"model\.safetensors is not the one that config\.json names"):
+        load_model(str(tmp_path / "model"))
+    edit_config(tmp_path / "model", lambda config: config.pop(WEIGHTS_HASH))  # as earlier versions wrote it
     with pytest.raises(ModelError, match=r"model\.safetensors: not a safetensors file"):
+        load_model(str(tmp_path / "model"))
+
+
+def edit_config(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    edit(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (48, r"do not agree, first at '.*found .*expected 48"),
+        (10_000_000, r"do not agree, first at '.*expected 10000000"),
+        ("many", r"code_dim: found 'many', expected int"),
+        (-3, r"code_dim: found -3"),
+        (2.5, r"code_dim: found 2\.5"),
+        (None, r"code_dim: found None"),
+    ],
+)
+def test_sizes_that_are_not_the_weights_are_named_before_any_memory_is_taken(
+    tmp_path: Path, size: object, message: str
+) -> None:
+    save_model(FaceCycle(SMALL), tmp_path / "model")
+    edit_config(tmp_path / "model", lambda config: config["facecycle"].update(code_dim=size))
+    with pytest.raises(ModelError, match=message):
+        load_model(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "{", '{"facecycle": 3}', '"facecycle"'])
+def test_a_config_that_is_none_is_told_in_one_line(tmp_path: Path, text: str) -> None:
+    save_model(FaceCycle(SMALL), tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"^[^\n]*config\.json[^\n]*$"):
+        load_model(str(tmp_path / "model"))
+
+
+def test_a_stop_between_weights_and_config_is_noticed(tmp_path: Path) -> None:
+    save_model(FaceCycle(SMALL), tmp_path / "model")
+    before = (tmp_path / "model" / "config.json").read_bytes()
+    save_model(FaceCycle(SMALL), tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_bytes(before)
+    with pytest.raises(ModelError, match="was writing it interrupted"):
         load_model(str(tmp_path / "model"))
 
 

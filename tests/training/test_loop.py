@@ -4,10 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from fcvideo.clips.store import ClipStore
@@ -112,9 +115,18 @@ def test_a_damaged_checkpoint_yields_to_the_one_before(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(settings: TrainSettings) -> None:
-    wild = dataclasses.replace(settings, lr_stage1=1e12, epochs_stage1=8)
+    wild = dataclasses.replace(settings, lr_stage1=1e12, epochs_stage1=8, checkpoint_seconds=60)
     with pytest.raises(TrainingError, match=r"stage 1, step \d+: a loss is not finite"):
         run_rank(wild, ClipStore(wild.data), Path(wild.out), Rank())
+
+
+def test_weights_that_are_not_finite_are_never_saved(settings: TrainSettings) -> None:
+    wild = dataclasses.replace(settings, lr_stage1=1e12, epochs_stage1=8, checkpoint_seconds=0)
+    with pytest.raises(TrainingError, match=r"a weight of .* is not finite; the checkpoint before it is kept"):
+        run_rank(wild, ClipStore(wild.data), Path(wild.out), Rank())
+    for path in (Path(wild.out) / "checkpoints").iterdir():
+        weights = torch.load(path, weights_only=True)["model"]
+        assert all(torch.isfinite(weight).all() for weight in weights.values())
 
 
 def test_the_recipes_are_the_papers_and_the_released_codes() -> None:
@@ -147,7 +159,7 @@ def test_loss_switches_change_the_recipe() -> None:
 
 
 def test_a_batch_that_the_workers_cannot_share_is_refused(settings: TrainSettings) -> None:
-    with pytest.raises(SettingsError, match="found 4, expected a multiple of 6"):
+    with pytest.raises(SettingsError, match="found 4, expected a multiple of 6, at least 12"):
         run_rank(settings, ClipStore(settings.data), Path(settings.out), Rank(0, 3, "cpu"))
 
 
@@ -197,3 +209,61 @@ def test_what_cannot_be_renewed_is_told(settings: TrainSettings) -> None:
         run_rank(settings, ClipStore(settings.data), Path(settings.out), Rank())
     with pytest.raises(SettingsError, match="--renew-expression: found no --init"):
         resolve_recipe(dataclasses.replace(settings, init=None))
+
+
+def _go_on(rank: int, settings: TrainSettings, folders: list[Path], meet: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=2)
+    own = dataclasses.replace(settings, out=str(folders[rank]))
+    steps: list[dict[str, float]] = []
+    run_rank(own, ClipStore(own.data), folders[rank], Rank(rank, 2), steps.append)
+    folders[rank].mkdir(exist_ok=True)
+    (folders[rank] / "first-step.txt").write_text(str(steps[0]["step"]))
+    dist.destroy_process_group()
+
+
+def test_ranks_that_find_different_checkpoints_go_on_where_the_first_does(
+    settings: TrainSettings, tmp_path: Path
+) -> None:
+    """As on machines whose disks are not the same: the newest checkpoint of the first rank counts."""
+    settings = dataclasses.replace(settings, batch_size=8, epochs_stage1=4, epochs_stage2=0)
+    folders = [tmp_path / "a", tmp_path / "b"]
+    half = dataclasses.replace(settings, out=str(folders[0]))
+    with pytest.raises(KeyboardInterrupt):
+        run_rank(half, ClipStore(half.data), folders[0], Rank(), _interrupt_at(2))
+    assert list((folders[0] / "checkpoints").glob("step-*.pt"))
+    mp.spawn(_go_on, (settings, folders, tmp_path / "meet"), nprocs=2)
+    first, second = (int(float((folder / "first-step.txt").read_text())) for folder in folders)
+    assert first == second > 1
+    weights = load_model(str(folders[0] / "model")).state_dict()
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def _interrupt_at(num_reports: int) -> Callable[[dict[str, float]], None]:
+    seen: list[int] = []
+
+    def report(found: dict[str, float]) -> None:
+        seen.append(1)
+        if len(seen) == num_reports:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_a_full_disk_is_told_in_a_line_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    """A limit on the size of files, in a process of its own; torch's own error would not name the disk."""
+    code = """
+import resource, signal, sys, torch
+from pathlib import Path
+from fcvideo.training.checkpoint import save_checkpoint
+folder = Path(sys.argv[1])
+save_checkpoint(folder, 1, {"identity": {}, "model": torch.zeros(10)})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+save_checkpoint(folder, 2, {"identity": {}, "model": torch.zeros(1 << 20)})
+"""
+    found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert found.returncode == 1
+    last = found.stderr.strip().splitlines()[-1]
+    assert last.endswith("step-000000002.pt: cannot be written (File too large)")
+    assert last.startswith("fcvideo.errors.OutputError")
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000001.pt"]

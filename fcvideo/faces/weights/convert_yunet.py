@@ -1,6 +1,9 @@
-"""Makes yunet.onnx and yunet.safetensors out of OpenCV's face_detection_yunet_2023mar.onnx, all in this folder.
+"""Makes yunet.onnx and yunet.safetensors, in this folder, out of OpenCV's face_detection_yunet_2023mar.onnx.
 
-    pip install onnx && python fcvideo/faces/weights/convert_yunet.py
+    pip install onnx && python fcvideo/faces/weights/convert_yunet.py face_detection_yunet_2023mar.onnx
+
+The original is in the OpenCV model zoo (github.com/opencv/opencv_zoo, models/face_detection_yunet; MIT licence), and in
+tests/faces of this repository, where it is the reference.
 
 The arithmetic stays YuNet's. What changes: pictures of any size (the original is fixed at 640 x 640), uint8 RGB
 instead of float BGR, and one head per level in place of four. Of no use at run time.
@@ -9,6 +12,7 @@ instead of float BGR, and one head per level in place of four. Of no use at run 
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,6 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 FOLDER = Path(__file__).parent
-ORIGINAL = FOLDER / "face_detection_yunet_2023mar.onnx"
 ORIGINAL_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 Weights = dict[str, np.ndarray]
 
@@ -30,7 +33,7 @@ BACKBONE = {
 
 
 def read_weights(original: onnx.ModelProto) -> Weights:
-    """Weights under the names of `fcvideo.faces.yunet.YuNet`.
+    """Weights under the names of `fcvideo.models.yunet.YuNet`.
 
     The original names only the layers that no batch normalisation was folded into: a depthwise layer is known
     as the one that reads what a named pointwise layer wrote.
@@ -122,7 +125,7 @@ def build(weights: Weights) -> onnx.ModelProto:
 
 
 def main() -> None:
-    data = ORIGINAL.read_bytes()
+    data = Path(sys.argv[1]).read_bytes()
     assert hashlib.sha256(data).hexdigest() == ORIGINAL_SHA256
     weights = read_weights(onnx.load_from_string(data))
     save_file(weights, FOLDER / "yunet.safetensors")
