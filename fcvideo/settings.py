@@ -34,7 +34,7 @@ def resolve(kind: type[Settings], flags: dict[str, Any], file: Path | None = Non
 def _read_toml(kind: type[JobSettings], file: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError(f"{file}: not a TOML file that can be read ({error})") from None
     known = {f.name for f in dataclasses.fields(kind)}
     values = {key.replace("-", "_"): value for key, value in values.items()}

@@ -90,12 +90,13 @@ class _Run:
     def _identity(self) -> dict[str, Any]:
         """Whatever decides what the pictures look like, but for what they are made of."""
         settings, task = self.settings, self.task
+        shows_mean_face = task.kind == "deidentify" and any(order.target is None for order in task.orders)
         names = ("size", "face", "at", "smooth_codes", "audio", "codec", "lossless", "start", "duration")
         return {
             "version": __version__,
             "command": task.kind,
             "model_hash": self.model.hash,
-            "mean_face": self.model.mean_face_hash if task.kind == "deidentify" else None,
+            "mean_face": self.model.mean_face_hash if shows_mean_face else None,
             "compose": task.compose,
             "neutral": task.neutral,
             "mask": task.mask,

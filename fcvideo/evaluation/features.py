@@ -277,7 +277,7 @@ def load_moco(folder: Path) -> FaceCycle:
 
     try:
         model = FaceCycle(FaceCycleConfig.from_dict(json.loads((folder / CONFIG).read_text())["moco"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{folder / CONFIG}: found no MoCo encoder's sizes ({type(error).__name__}: {error})"
         ) from None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -58,24 +59,41 @@ class FaceCycleConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FaceCycleConfig:
+        if not isinstance(values, dict):
+            raise ModelError(f"config.json: found {values!r:.40}, expected an object with the model's sizes")
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(values.keys() - known):
             raise ModelError(f"config.json: unknown key {unknown[0]!r}; is the model of a later version?")
         plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
         for spec in dataclasses.fields(cls):
             if spec.name in plain and not _is_like(plain[spec.name], spec.default):
-                raise ModelError(f"config.json: {spec.name}: found {plain[spec.name]!r}, expected {spec.type}")
+                raise ModelError(f"config.json: {spec.name}: found {plain[spec.name]!r:.40}, expected {spec.type}")
+        for name, choices in _CHOICES.items():
+            if plain.get(name, choices[0]) not in choices:
+                raise ModelError(f"config.json: {name}: found {plain[name]!r:.40}, expected one of {choices}")
         return cls(**plain)
 
 
+_CHOICES: dict[str, Sequence[Any]] = {
+    "encoders_read": ("pixels", "conv4_1"),
+    "stem": ("conv2_1", "conv3_1"),
+    "expression_blocks": range(1, 65),
+    "identity_blocks": range(1, 65),
+}
+
+
 def _is_like(value: Any, default: Any) -> bool:
-    """Whether a value has the default's type; sizes are positive."""
+    """Whether a value has the default's type and length; sizes are 1 or more, and all numbers finite."""
     if isinstance(default, tuple):
-        return isinstance(value, tuple) and len(value) > 0 and all(_is_like(item, default[0]) for item in value)
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(default)
+            and all(_is_like(item, wanted) for item, wanted in zip(value, default, strict=True))
+        )
     if isinstance(default, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return type(value) in (int, float) and math.isfinite(value)
     if isinstance(default, int) and not isinstance(default, bool):
-        return type(value) is int and value >= 0
+        return type(value) is int and value >= 1
     return type(value) is type(default)
 
 

@@ -31,7 +31,7 @@ class ModelRef:
     folder: Path  # absolute, on this machine
     config: FaceCycleConfig
     hash: str  # as `model_hash` has it
-    mean_face_hash: str | None  # of the picture beside the weights, where there is one
+    mean_face_hash: str | None  # of the picture beside the weights, which `hash` leaves out: it changes no code
     revision: str | None  # the commit of a hub's model; None for a folder of the user's or a shipped one
 
 
@@ -82,12 +82,29 @@ def _download(name: str) -> Path:
 
 
 def load_config(name: str) -> FaceCycleConfig:
-    """The sizes and the framing of a model, without its weights. Errors: ModelError."""
+    """The sizes and the framing of a model, once its weights are known to be those. Errors: ModelError."""
+    from safetensors import safe_open
+
     folder = locate_model(name)
+    found = _read_config(folder)
     try:
-        return FaceCycleConfig.from_dict(_read_config(folder)["facecycle"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{folder / CONFIG}: cannot be read ({describe_error(error)})") from None
+        config = FaceCycleConfig.from_dict(found["facecycle"])
+    except KeyError:
+        raise ModelError(f"{folder / CONFIG}: found no 'facecycle', expected the model's sizes under it") from None
+    expected = found.get(WEIGHTS_HASH)  # models of earlier versions have none
+    try:
+        if expected is not None and file_hash(folder / WEIGHTS) != expected:
+            raise ModelError(f"{folder}: {WEIGHTS} is not the one that {CONFIG} names; was writing it interrupted?")
+        with safe_open(folder / WEIGHTS, "pt") as weights:
+            shapes = {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be read ({describe_error(error)})") from None
+    except ModelError:
+        raise
+    except Exception as error:  # safetensors raises its own error, which is a plain Exception
+        raise ModelError(f"{folder / WEIGHTS}: not a safetensors file ({error})") from None
+    check_sizes(folder, FaceCycle, config, shapes)
+    return config
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -105,21 +122,8 @@ def load_model(name: str) -> FaceCycle:
     """The model in evaluation mode, on the CPU, in float32. Errors: ModelError."""
     from safetensors.torch import load_file
 
-    folder, config = locate_model(name), load_config(name)
-    expected = _read_config(folder).get(WEIGHTS_HASH)  # models of earlier versions have none
-    try:
-        if expected is not None and file_hash(folder / WEIGHTS) != expected:
-            raise ModelError(f"{folder}: {WEIGHTS} is not the one that {CONFIG} names; was writing it interrupted?")
-        weights = load_file(folder / WEIGHTS)
-    except OSError as error:
-        raise ModelError(f"{folder}: cannot be read ({describe_error(error)})") from None
-    except ModelError:
-        raise
-    except Exception as error:  # safetensors raises its own error, which is a plain Exception
-        raise ModelError(f"{folder / WEIGHTS}: not a safetensors file ({error})") from None
-    check_sizes(folder, FaceCycle, config, {name: tuple(tensor.shape) for name, tensor in weights.items()})
-    model = FaceCycle(config)
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    folder, model = locate_model(name), FaceCycle(load_config(name))
+    model.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / WEIGHTS).items()})
     return model.eval()
 
 
@@ -133,7 +137,7 @@ def check_sizes(
     try:
         with torch.device("meta"):
             expected = {name: tuple(tensor.shape) for name, tensor in network(config).state_dict().items()}
-    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:
         raise ModelError(f"{folder / CONFIG}: found sizes that no network has ({describe_error(error)})") from None
     for name in sorted(expected.keys() | shapes.keys()):
         if expected.get(name) != shapes.get(name):

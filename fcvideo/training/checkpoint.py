@@ -14,14 +14,27 @@ KEPT = 2
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Writes FOLDER/step-000000123.pt, whole or not at all; removes all but the newest two. Errors: OutputError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes FOLDER/step-000000123.pt, whole or not at all; removes all but the newest two.
+
+    Errors: OutputError; TrainingError, and nothing is written, where a number of the state is not finite.
+    """
+    if odd := _not_finite(state):
+        raise TrainingError(f"{folder}: step {step}: {odd} is not finite; the checkpoint before it is kept")
     path = folder / f"step-{step:09d}.pt"
     with written_atomically(path) as unfinished:
+        folder.mkdir(parents=True, exist_ok=True)
         _save(state, unfinished)
     for old in _list_checkpoints(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
+
+
+def _not_finite(value: Any, name: str = "") -> str | None:
+    """The dotted name of the first tensor in nested dicts and lists that holds NaN or infinity."""
+    if isinstance(value, torch.Tensor):
+        return None if torch.isfinite(value).all() else name
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next(filter(None, (_not_finite(inner, f"{name}.{key}".strip(".")) for key, inner in items)), None)
 
 
 def _save(state: dict[str, Any], path: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fcvideo.atomic import full_disk_told
 from fcvideo.clips import augment
 from fcvideo.clips.pairs import ClipPairs, Pair, PairRule, PairSampler, Store, another_view
 from fcvideo.config import PUBLISHED_SIDE_FACTOR, TrainSettings
@@ -111,10 +112,11 @@ class Run:
         self.seconds, self.last_losses = 0.0, dict[str, float]()
 
     def complete(self) -> dict[str, Any]:
-        self.restore()
-        while self.position is not None:
-            self.train_stage(*self.position)
-        return self.finish()
+        with full_disk_told(self.folder):  # for curves, sheets and cards too
+            self.restore()
+            while self.position is not None:
+                self.train_stage(*self.position)
+            return self.finish()
 
     def _make_stages(self, vgg_weights: dict[str, Tensor]) -> tuple[Stage, ...]:
         vgg, recipe = VGG19(PERCEPTUAL_DEPTH), self.recipe
@@ -345,14 +347,9 @@ class Run:
         self.on_report(progress | losses)
 
     def _save(self, position: tuple[int, int] | None, optimizer: torch.optim.Optimizer | None) -> None:
-        """Every rank holds the same weights, so rank 0 alone writes.
-
-        Errors: TrainingError, and nothing is written, where a weight is not a finite number; OutputError.
-        """
+        """Every rank holds the same weights, so rank 0 alone writes. Errors: as `save_checkpoint`."""
         if self.rank.rank:
             return
-        if odd := next((name for name, w in self.model.named_parameters() if not torch.isfinite(w).all()), None):
-            raise TrainingError(f"{self.folder}: a weight of {odd} is not finite; the checkpoint before it is kept")
         state = {
             "identity": self.identity,
             "model": self.model.state_dict(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 
 from fcvideo.assembly.task import Stages
 from fcvideo.config import DeidentifySettings
-from fcvideo.errors import SettingsError
+from fcvideo.errors import OutputError, SettingsError
 from fcvideo.faces.detect import FaceDetector
 from fcvideo.jobs.deidentify import deidentify
 from fcvideo.video.inputs import Source
@@ -198,3 +199,14 @@ def test_masks_that_show_no_face_need_none(tmp_path: Path, clips: Path):
     for more, named in (({"identity": "a.png"}, "--identity"), ({"compose": "crop"}, "--compose crop")):
         with pytest.raises(SettingsError, match=f"--mask blur: found {named} too"):
             deidentify(DeidentifySettings(inputs=(str(clips),), out=str(tmp_path / "a"), mask="blur", **more))  # type: ignore[arg-type]
+
+
+def test_another_mean_face_is_another_rendering(tmp_path: Path, clips: Path, tiny_model: Path):
+    model, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(tiny_model, model)
+    for brightness in (90, 90, 160):
+        Image.new("RGB", (64, 64), (brightness,) * 3).save(model / "mean_face.png")
+        if brightness == 90:
+            assert run(clips, out, model, ["empty"])["exit_code"] == 0
+    with pytest.raises(OutputError, match="made with mean_face"):
+        run(clips, out, model, ["empty"])
