@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from fcvideo.config import PUBLISHED_SIDE_FACTOR
+
 if TYPE_CHECKING:
-    from fcvideo.config import PUBLISHED_SIDE_FACTOR
-from fcvideo.models.facecycle import FaceCycleConfig
+    from fcvideo.models.facecycle import FaceCycleConfig
 
 # A large face is first averaged over blocks of pixels, which is fast: this many or more for a pixel of the crop.
 REDUCING_GAP = 3.0
