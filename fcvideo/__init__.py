@@ -1,3 +1,3 @@
 """fcvideo: expression and identity codes of faces for large video collections."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
