@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fcvideo.clips.shards import CLIP_SCHEMA, UNFINISHED, VIDEOS_SUFFIX
-from fcvideo.errors import InputError
+from fcvideo.errors import InputError, first_line
 from fcvideo.tables.schema import metadata_of
 
 CROP_COLUMNS = ("source", "person", "clip", "frame", "name", "jpeg")
@@ -166,7 +166,7 @@ def _read_index(path: Path) -> _Table:
     try:
         parquet = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file that can be read ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: not a Parquet file that can be read ({first_line(error)})") from None
     with parquet:
         schema = parquet.schema_arrow
         starts = np.cumsum([0, *(parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups))])

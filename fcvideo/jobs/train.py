@@ -6,18 +6,19 @@ The rank's own loop, checkpoints and exact resume are `fcvideo.training.loop`'s;
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fcvideo.atomic import FolderLock
+from fcvideo.atomic import FolderLock, write_json
 from fcvideo.clips.pairs import Store, WithStills, count_clips
 from fcvideo.clips.shards import UNFINISHED
 from fcvideo.clips.store import ClipStore
@@ -38,6 +39,7 @@ from fcvideo.training.recipes import Recipe
 from fcvideo.video.kind import VIDEO_SUFFIXES
 
 RESULTS = ("checkpoints", "curves", "sheets", "model")  # what a run leaves in OUT, and --overwrite removes
+OVERWRITING = ".overwriting.json"  # the settings of a run with --overwrite that is under way
 BEFORE_STAGES = {FIRST_PICTURES: "first pictures", LESSON: "lesson"}
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 5.0  # in which ranks that have all met a fault of ours end by themselves
@@ -81,9 +83,10 @@ def train(settings: TrainSettings) -> dict[str, Any]:
             else:
                 rank = Rank(0, 1, "cuda:0" if ranks.device == "cuda" else "cpu")
                 found = _run(settings, store, rank, show.report)
-        model = Path(settings.out) / "model"
-        if settings.model != moco.NAME and (model / CONFIG).is_file():
-            write_mean_face(ClipStore(settings.data, settings.limit), model)
+            model = Path(settings.out) / "model"
+            if settings.model != moco.NAME and (model / CONFIG).is_file():
+                write_mean_face(ClipStore(settings.data, settings.limit), model)
+            (Path(settings.out) / OVERWRITING).unlink(missing_ok=True)
         return summary | found | {"model": str(Path(given.out) / "model")}
 
 
@@ -193,12 +196,20 @@ def _count_steps(settings: TrainSettings, store: Store) -> dict[str, Any]:
 
 
 def _begin_folder(settings: TrainSettings) -> None:
+    """With --overwrite an earlier run's results go, but not what the same command left when it was killed."""
     out = Path(settings.out)
+    wanted = {name: str(value) for name, value in dataclasses.asdict(settings).items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in RESULTS if settings.overwrite else ():
+        if not settings.overwrite:
+            return
+        with suppress(OSError, ValueError):
+            if json.loads((out / OVERWRITING).read_text()) == wanted:
+                return
+        for name in RESULTS:
             if (out / name).exists():
                 shutil.rmtree(out / name)
+        write_json(out / OVERWRITING, wanted)
     except OSError as error:
         raise cannot_be_written(out, error) from None
 

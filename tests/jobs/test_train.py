@@ -22,10 +22,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from fcvideo.atomic import FolderLock
 from fcvideo.clips.shards import Clip, write_shard
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import TrainSettings
-from fcvideo.errors import InputError, ModelError, ResourceError, SettingsError
+from fcvideo.errors import InputError, ModelError, OutputError, ResourceError, SettingsError
 from fcvideo.jobs import train as job
 from fcvideo.jobs.train import train
 from fcvideo.models.vgg import NAMES, VGG19
@@ -230,9 +231,39 @@ def test_overwrite_removes_the_earlier_run_and_nothing_else(
         (tmp_path / name).mkdir()
     monkeypatch.setattr(job, "run_rank", lambda *_: {})
     train(settings_for(tmp_path))
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(results_in(tmp_path)) == 5
     train(settings_for(tmp_path, overwrite=True))
-    assert [path.name for path in tmp_path.iterdir()] == ["faces"]
+    assert results_in(tmp_path) == ["faces"]
+
+
+def results_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def test_a_killed_overwrite_goes_on_when_it_comes_again(
+    settings_for: Callable[..., TrainSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        (tmp_path / "checkpoints").mkdir()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "run_rank", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings_for(tmp_path, overwrite=True))
+    monkeypatch.setattr(job, "run_rank", lambda *_: {})
+    train(settings_for(tmp_path, overwrite=True))
+    assert results_in(tmp_path) == ["checkpoints"]
+    train(settings_for(tmp_path, overwrite=True))  # that one was finished: this is another
+    assert results_in(tmp_path) == []
+
+
+def test_two_runs_in_one_folder_are_one_too_many(settings_for: Callable[..., TrainSettings], tmp_path: Path) -> None:
+    other = FolderLock(tmp_path, ".lock")
+    other.take()
+    with pytest.raises(OutputError, match="another fcvideo is at work here"):
+        train(settings_for(tmp_path, seed=2))
+    other.release()
 
 
 def test_a_folder_of_videos_is_prepared_first(
