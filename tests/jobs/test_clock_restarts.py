@@ -13,7 +13,7 @@ from PIL import Image
 from fcvideo.assembly.motion_source import CodeTable, Window
 from fcvideo.config import EmbedSettings
 from fcvideo.jobs.embed import embed
-from fcvideo.models.store import model_hash
+from fcvideo.models.store import load_config, model_hash
 from tests.jobs.rendering import faces_of, run_frontalize, run_reenact, times_of, write_clip
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "astronaut.mp4"
@@ -61,7 +61,7 @@ def test_a_table_of_two_clocks_loses_nothing(tmp_path: Path, tiny_model: Path, t
 
 
 def test_a_window_counts_on_the_clock_that_goes_on(tiny_model: Path, table: Path):
-    codes = CodeTable(table, model_hash(str(tiny_model)))
+    codes = CodeTable(table, model_hash(str(tiny_model)), load_config(str(tiny_model)).code_dim)
     (source,) = codes.sources()
 
     def frames(start: float | None, duration: float | None) -> list[int]:

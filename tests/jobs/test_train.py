@@ -88,6 +88,10 @@ def settings_for(faces: Path, vgg_file: Path) -> Callable[..., TrainSettings]:
     return make
 
 
+# Two pairs to each of them in a step, as many steps as of one rank with batches of 4.
+TWO_RANKS = {"workers": 2, "batch_size": 8, "epochs_stage1": 2.0, "epochs_stage2": 1.0}
+
+
 @pytest.fixture(scope="module")
 def two_ranks(
     shared_ray: None, faces: Path, vgg_file: Path, tmp_path_factory: pytest.TempPathFactory
@@ -95,7 +99,7 @@ def two_ranks(
     """An uninterrupted run of two gloo workers."""
     out = tmp_path_factory.mktemp("two_ranks")
     make = settings_for.__wrapped__(faces, vgg_file)  # type: ignore[attr-defined]
-    return out, train(make(out, workers=2))
+    return out, train(make(out, **TWO_RANKS))
 
 
 def weights_of(out: Path) -> dict[str, torch.Tensor]:
@@ -136,7 +140,7 @@ def test_a_killed_worker_is_started_again_and_ends_with_the_same_weights(
 
     killer = threading.Thread(target=kill_one, daemon=True)
     killer.start()
-    train(settings_for(tmp_path, workers=2, progress="plain"))
+    train(settings_for(tmp_path, **TWO_RANKS, progress="plain"))
     killer.join(5)
     assert killed
     assert "a worker failed; all go on from the newest checkpoint" in capsys.readouterr().err
@@ -147,7 +151,7 @@ def test_a_killed_worker_is_started_again_and_ends_with_the_same_weights(
 def test_a_run_that_was_killed_whole_goes_on_to_the_same_weights(
     two_ranks: tuple[Path, dict[str, Any]], settings_for: Callable[..., TrainSettings], tmp_path: Path
 ) -> None:
-    settings = settings_for(tmp_path, workers=2)
+    settings = settings_for(tmp_path, **TWO_RANKS)
     flags = [
         f"--{name.replace('_', '-')}={getattr(settings, name)}" for name in vars(settings) if is_flag(settings, name)
     ]
@@ -219,8 +223,8 @@ def test_workers_find_clips_and_stills_of_relative_paths(
     monkeypatch.chdir(faces.parent)
     stills = ClipStore(str(faces)).frames(0)
     pq.write_table(pa.table({"jpeg": stills}), "stills.parquet")
-    given = settings_for(tmp_path, data=faces.name, stills="stills.parquet, stills.parquet", workers=2)
-    summary = train(dataclasses.replace(given, epochs_stage1=0.1, epochs_stage2=0.0))
+    given = settings_for(tmp_path, data=faces.name, stills="stills.parquet, stills.parquet", **TWO_RANKS)
+    summary = train(dataclasses.replace(given, epochs_stage1=0.2, epochs_stage2=0.0))
     assert (summary["clips"], summary["stills"], summary["steps_stage1"]) == (NUM_CLIPS, 2 * len(stills), 2)
 
 
