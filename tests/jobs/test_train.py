@@ -112,6 +112,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
+@pytest.mark.timeout(900)
 def test_two_workers_train_both_stages(two_ranks: tuple[Path, dict[str, Any]]) -> None:
     out, summary = two_ranks
     assert (summary["workers"], summary["device"], summary["exit_code"]) == (2, "cpu", 0)
@@ -123,6 +124,7 @@ def test_two_workers_train_both_stages(two_ranks: tuple[Path, dict[str, Any]]) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # Ray starts twice: minutes on a busy machine
 def test_a_killed_worker_is_started_again_and_ends_with_the_same_weights(
     two_ranks: tuple[Path, dict[str, Any]],
     settings_for: Callable[..., TrainSettings],
@@ -148,6 +150,7 @@ def test_a_killed_worker_is_started_again_and_ends_with_the_same_weights(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_that_was_killed_whole_goes_on_to_the_same_weights(
     two_ranks: tuple[Path, dict[str, Any]], settings_for: Callable[..., TrainSettings], tmp_path: Path
 ) -> None:
@@ -197,6 +200,7 @@ def is_descendant(pid: int) -> bool:
 
 
 @pytest.mark.usefixtures("shared_ray")
+@pytest.mark.timeout(900)
 def test_a_mistake_that_the_workers_find_is_told_as_it_is(
     settings_for: Callable[..., TrainSettings], tmp_path: Path
 ) -> None:
@@ -213,6 +217,7 @@ def test_one_worker_needs_no_ray(
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
+@pytest.mark.timeout(900)
 def test_workers_find_clips_and_stills_of_relative_paths(
     shared_ray: None,
     faces: Path,
