@@ -15,7 +15,7 @@ from skimage.feature import hog, local_binary_pattern
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from fcvideo.errors import InputError, ModelError, SettingsError
+from fcvideo.errors import InputError, ModelError, SettingsError, describe_error
 from fcvideo.models.facecycle import FaceCycle, FaceCycleConfig, normalize
 from fcvideo.models.store import CONFIG, WEIGHTS
 from fcvideo.training.moco import SAVED
@@ -278,9 +278,7 @@ def load_moco(folder: Path) -> FaceCycle:
     try:
         model = FaceCycle(FaceCycleConfig.from_dict(json.loads((folder / CONFIG).read_text())["moco"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(
-            f"{folder / CONFIG}: found no MoCo encoder's sizes ({type(error).__name__}: {error})"
-        ) from None
+        raise ModelError(f"{folder / CONFIG}: found no MoCo encoder's sizes ({describe_error(error)})") from None
     try:
         weights = {key: value.float() for key, value in load_file(folder / WEIGHTS).items()}
         missing, unexpected = model.load_state_dict(weights, strict=False)

@@ -23,7 +23,7 @@ from fcvideo.clips.pairs import Store, WithStills, count_clips
 from fcvideo.clips.shards import UNFINISHED
 from fcvideo.clips.store import ClipStore
 from fcvideo.config import DEFAULT_MODEL, PrepareSettings, TrainSettings
-from fcvideo.errors import FcvideoError, InputError, SettingsError, TrainingError, cannot_be_written
+from fcvideo.errors import FcvideoError, InputError, SettingsError, TrainingError, cannot_be_written, describe_error
 from fcvideo.jobs.model_face import write_mean_face
 from fcvideo.jobs.prepare import prepare
 from fcvideo.models.facecycle import FaceCycleConfig
@@ -315,7 +315,7 @@ def _root_cause(error: BaseException) -> str:
     failures = getattr(error, "worker_failures", None) or {}
     for failure in failures.values():
         cause = getattr(failure, "cause", None) or failure
-        return " ".join(f"{type(cause).__name__}: {cause}".split())
+        return describe_error(cause)
     return str(error).strip().splitlines()[-1]
 
 

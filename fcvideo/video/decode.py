@@ -65,6 +65,20 @@ def _decode(packet: Packet) -> list[VideoFrame] | None:
         return None
 
 
+def _decoded(packets: Iterable[Packet | None], taint: _Taint) -> Iterator[tuple[Packet, list[VideoFrame] | None]]:
+    """Packets with their frames, None for one that the decoder rejects; `taint` is told of all damage."""
+    for packet in packets:
+        if packet is None:
+            taint.hit()
+            continue
+        if not is_flush(packet):
+            taint.see(packet)
+        frames = _decode(packet)
+        if frames is None:
+            taint.hit()
+        yield packet, frames
+
+
 class _DisplayOrder:
     """Frames sorted by time stamp; a packet whose frame has not come when later ones have is given up as lost."""
 
@@ -136,15 +150,8 @@ def decode_in_order(packets: Iterable[Packet | None], stream: VideoStream) -> It
     """Every frame as the decoder puts them out; a packet that it rejects is a Picture without a frame."""
     taint, clock = _Taint(), _Clock(stream)
     lost: list[tuple[bool, int]] = []  # (has a time stamp, time stamp)
-    for packet in packets:
-        if packet is None:
-            taint.hit()
-            continue
-        if not is_flush(packet):
-            taint.see(packet)
-        frames = _decode(packet)
+    for packet, frames in _decoded(packets, taint):
         if frames is None:
-            taint.hit()
             if not packet.is_discard and not is_flush(packet):
                 heapq.heappush(lost, (packet.pts is not None, packet.pts or 0))
             continue
@@ -166,25 +173,20 @@ def decode_untimed(packets: Iterable[Packet | None], stream: VideoStream) -> Ite
     taint, clock = _Taint(), _Clock(stream)
     due: deque[int | None] = deque()
     delay: int | None = None
-    for packet in packets:
-        if packet is None:
-            taint.hit()
-            continue
-        if not is_flush(packet):
-            taint.see(packet)
-            if delay is None and packet.pts is not None and packet.dts is not None:
-                delay = packet.pts - packet.dts
-            if not packet.is_discard:
-                due.append(None if packet.dts is None else packet.dts + (delay or 0))
-        frames = _decode(packet)
+    for packet, frames in _decoded(packets, taint):
+        is_shown = not packet.is_discard and not is_flush(packet)
+        if delay is None and packet.pts is not None and packet.dts is not None:
+            delay = packet.pts - packet.dts
+        if is_shown:
+            due.append(None if packet.dts is None else packet.dts + (delay or 0))
         if frames is None:
-            taint.hit()
-            if not packet.is_discard and not is_flush(packet):
-                yield _lost_picture((bool(due) and due[0] is not None, (due.popleft() if due else None) or 0), clock)
+            if is_shown:
+                pts = due.popleft()
+                yield _lost_picture((pts is not None, pts or 0), clock)
             continue
         for frame in frames:
-            pts, is_repaired = clock.read(due.popleft() if due else None, frame.key_frame)
-            yield Picture(pts, frame, taint.covers(pts) or frame.is_corrupt, is_repaired)
+            shown_pts, is_repaired = clock.read(due.popleft() if due else None, frame.key_frame)
+            yield Picture(shown_pts, frame, taint.covers(shown_pts) or frame.is_corrupt, is_repaired)
 
 
 def _lost_picture(lost: tuple[bool, int], clock: _Clock) -> Picture:
